@@ -1,0 +1,208 @@
+"""The one reader of the tracking store: trials and sweeps in, typed tables out.
+
+Nothing else in ``analysis`` knows how MLflow keeps them; the names are ``sweeps.recorded``'s.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sweeps import recorded
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+PAGE = 1000  # runs in one request
+
+# A trial's params, each a field of TrialConfig, with the types that they had before MLflow made text of them.
+# A param that is not listed becomes a text column "params.NAME": a field that TrialConfig gains later still counts.
+CONFIG_TYPES = {
+    "task": "str",
+    "model": "str",
+    "init": "str",
+    "mapping": "str",
+    "optimizer": "str",
+    "learning_rate": "float64",
+    "seed": "Int64",
+    "batch_size": "Int64",
+    "num_epochs": "Int64",
+    "patience": "Int64",
+    "max_train_examples": "Int64",  # missing: all of them
+}
+FACT_TYPES = {
+    "run_id": "str",
+    "experiment_id": "str",
+    "sweep": "str",
+    "status": "str",
+    "outcome": "str",
+    "cell": "str",
+    "metric": "str",
+    "data_note": "str",
+    "data_digest": "str",
+}
+METRICS = ("valid/score", "test/score")  # columns even where no trial has logged them yet
+AXES = ("init", "optimizer", "learning_rate", "seed")  # what may differ between the cells of a comparison
+ALL = "all"  # the param that stands for None
+UNLISTED = "params."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSweep:
+    """A sweep as recorded.
+
+    Attributes:
+        axes: axis name -> values; the product of the axes gives the cells that it was to run.
+        base: the trial settings that all of its cells share.
+    """
+
+    run_id: str
+    experiment_id: str
+    axes: dict[str, list[Any]]
+    base: dict[str, Any]
+    metric: str
+    data_note: str
+    data_digest: str
+
+
+def find_experiments(client: "MlflowClient") -> dict[str, str]:
+    """The experiments that are not deleted: name -> id."""
+    by_name: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_experiments(max_results=PAGE, page_token=token)
+        by_name.update({experiment.name: experiment.experiment_id for experiment in page})
+        token = page.token
+        if not token:
+            return by_name
+
+
+def find_run(client: "MlflowClient", parameter: str, run_id: str) -> "Run":
+    """A run by its id.
+
+    Raises:
+        UserError: naming the parameter, when the store has no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+    raise UserError(f"{parameter}: the tracking store has no run {run_id!r}; run ids are shown by `mlflow ui`")
+
+
+def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> pd.DataFrame:
+    """Every trial's run, or those of one sweep only.
+
+    Returns:
+        A row a run: the columns of FACT_TYPES (sweep is the parent's run id; outcome is missing while a trial
+        runs), ``start_time`` (UTC), a column a param with the types of CONFIG_TYPES, and a column a metric with
+        its last value, scores as fractions (float, missing where not logged).
+    """
+    of_sweep = f" and tags.`{recorded.PARENT}` = '{sweep}'" if sweep else ""
+    found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'trial'{of_sweep}")
+    return _typed([_trial_row(run) for run in found])
+
+
+def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> list[RecordedSweep]:
+    """Every sweep that has recorded what it was to run, newest first, or the one asked for."""
+    found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'sweep'")
+    return [
+        RecordedSweep(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            axes=json.loads(run.data.tags[recorded.AXES]),
+            base=json.loads(run.data.tags[recorded.BASE]),
+            metric=run.data.tags.get(recorded.METRIC, ""),
+            data_note=run.data.tags.get(recorded.DATA_NOTE, ""),
+            data_digest=run.data.tags.get(recorded.DATA_DIGEST, ""),
+        )
+        for run in found
+        if sweep in (None, run.info.run_id) and {recorded.AXES, recorded.BASE} <= run.data.tags.keys()
+    ]
+
+
+def expected_cells(sweeps: Iterable[RecordedSweep]) -> pd.DataFrame:
+    """The cells that the sweeps were to run: a row a cell, with the columns and types of :func:`read_trials`."""
+    rows: list[dict[str, Any]] = []
+    for sweep in sweeps:
+        facts = {
+            "experiment_id": sweep.experiment_id,
+            "sweep": sweep.run_id,
+            "metric": sweep.metric,
+            "data_note": sweep.data_note,
+            "data_digest": sweep.data_digest,
+        }
+        for point in product(*sweep.axes.values()):
+            config = {**sweep.base, **dict(zip(sweep.axes, point, strict=True))}
+            rows.append({**facts, "params": {name: _as_param(value) for name, value in config.items()}})
+    return _typed(rows)
+
+
+def config_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that hold a trial's settings."""
+    return [str(name) for name in frame.columns if name in CONFIG_TYPES or str(name).startswith(UNLISTED)]
+
+
+def _search(client: "MlflowClient", experiment_ids: list[str], query: str) -> "Iterator[Run]":
+    """Runs that match, newest first, page by page."""
+    token = None
+    while experiment_ids:
+        page = client.search_runs(experiment_ids, query, max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _trial_row(run: "Run") -> dict[str, Any]:
+    """A run as plain values; its params, still text, and its metrics in dictionaries of their own."""
+    tags = run.data.tags
+    return {
+        "run_id": run.info.run_id,
+        "experiment_id": run.info.experiment_id,
+        "sweep": tags.get(recorded.PARENT),
+        "status": run.info.status,
+        "outcome": tags.get(recorded.OUTCOME),
+        "cell": tags.get(recorded.CELL),
+        "metric": tags.get(recorded.METRIC, ""),
+        "data_note": tags.get(recorded.DATA_NOTE, ""),
+        "data_digest": tags.get(recorded.DATA_DIGEST, ""),
+        "start_time": run.info.start_time,
+        "params": run.data.params,
+        "metrics": run.data.metrics,
+    }
+
+
+def _as_param(value: object) -> str:
+    """A setting as a trial records it, so that expected cells and trials compare equal."""
+    return ALL if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A frame from rows whose params are text, each column with its type whether or not there are rows."""
+    params: list[Mapping[str, str]] = [row["params"] for row in rows]
+    metrics: list[Mapping[str, float]] = [row.get("metrics", {}) for row in rows]
+    columns = {name: pd.Series([row.get(name) for row in rows], dtype=kind) for name, kind in FACT_TYPES.items()}
+    milliseconds = pd.Series([row.get("start_time") for row in rows], dtype="Int64")
+    columns["start_time"] = pd.to_datetime(milliseconds, unit="ms", utc=True)
+    for name in dict.fromkeys([*CONFIG_TYPES, *(name for row in params for name in row)]):
+        column = name if name in CONFIG_TYPES else UNLISTED + name
+        columns[column] = _param_column([row.get(name) for row in params], CONFIG_TYPES.get(name, "str"))
+    for name in dict.fromkeys([*METRICS, *(name for row in metrics for name in row)]):
+        columns[name] = pd.Series([row.get(name) for row in metrics], dtype="float64")
+    return pd.DataFrame(columns)
+
+
+def _param_column(texts: list[str | None], kind: str) -> "pd.Series[Any]":
+    if kind == "str":
+        return pd.Series(texts, dtype="str")
+    numbers = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce")  # "all" becomes missing
+    return numbers.astype(kind)  # type: ignore[call-overload]

@@ -1,0 +1,93 @@
+"""``python -m sweeps``: the whole line, from a task's file to a comparison table in MLflow."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from sweeps.cluster import ray_session
+from sweeps.progress import SweepProgress
+from sweeps.spec import SweepOptions, SweepSpec
+from sweeps.tracking import SweepRecord, open_sweep, without_password
+from trainer.commandline import parse, run
+from trainer.models import find_model
+from trainer.tasks import TASKS
+from trainer.tasks.task import Dataset
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a sweep and prints its table; status 1 when a trial failed."""
+    options = parse(
+        SweepOptions,
+        arguments,
+        program="python -m sweeps",
+        description="Compare pre-trained and new language models on a task, over a grid of settings.",
+    )
+    spec = SweepSpec(base=options.base(), axes=options.axes())
+    data_dir = Path(options.data_dir).resolve() if options.data_dir else None
+    dataset = TASKS[options.task].load(data_dir)
+    folder = find_model(options.model, needs_weights=options.inits != ("scratch",))
+    signal.signal(signal.SIGTERM, _interrupt)
+    # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+
+    with ray_session(options) as resources:
+        from ray import tune
+
+        from sweeps.schedule import run_cells
+        from sweeps.worker import Place, WorkerTrial
+
+        record = open_sweep(options, spec, dataset, run_id)
+        print_plan(options, spec, dataset, record)
+        place = Place(
+            base=spec.base,
+            record=record,
+            data_dir=data_dir,
+            model_folder=folder if Path(options.model).is_dir() else None,
+            num_threads=resources.cpus,
+            save_model=options.save_model,
+        )
+        progress = SweepProgress(len(spec.points()))
+        with record.closing(), progress:
+            run_cells(spec, tune.with_parameters(WorkerTrial, place=place), resources, progress)
+    print_table(record)
+    return 1 if progress.failed else 0
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record: SweepRecord) -> None:
+    """Says in three lines what is about to run, on which data, and where it is recorded."""
+    sizes = " x ".join(f"{len(values)} {name}" for name, values in spec.axes.items())
+    num_train = min(len(dataset.train), options.max_train_examples or len(dataset.train))
+    note = f" ({dataset.note})" if dataset.note else ""
+    print(f"{options.title()}: {prod(map(len, spec.axes.values()))} trials = {sizes}")
+    print(
+        f"data: {num_train} train, {len(dataset.valid)} valid, {len(dataset.test)} test examples{note}, "
+        f"{len(dataset.classes)} classes, {len(dataset.symbols)} symbols, digest {dataset.digest}"
+    )
+    print(f"recorded in run {record.run_id} of {without_password(record.tracking_uri)}", flush=True)
+
+
+def print_table(record: SweepRecord) -> None:
+    """Prints and logs the comparison table, made by ``analysis`` from the tracking store alone."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": record.tracking_uri}
+    print(flush=True)
+    with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
+        command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", folder]
+        subprocess.run(command, env=environment, check=False)
+    uri = without_password(record.tracking_uri)
+    shown = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
+    print(f"\nto compare the runs in a browser: {shown}")
+
+
+if __name__ == "__main__":
+    run(main)

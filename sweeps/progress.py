@@ -1,0 +1,99 @@
+"""The display of a running sweep: a live bar with a line a trial on a terminal, plain lines in a pipe."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class SweepProgress:
+    """Counts trials as they start, finish and fail, and shows the best score and the time left.
+
+    Use as a context manager: the live bar, where there is a terminal, is drawn inside it.
+    """
+
+    def __init__(self, num_cells: int, console: Console | None = None) -> None:
+        self.num_cells = num_cells
+        self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.running = self.done = self.failed = self.diverged = 0
+        self.best: float | None = None
+        self.started = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.completed}/{task.total} trials"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=num_cells)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def trial_started(self) -> None:
+        """A trial began."""
+        self.running += 1
+        self._refresh()
+
+    def trial_reported(self, score: float) -> None:
+        """A trial was evaluated on valid."""
+        self._consider(score)
+        self._refresh()
+
+    def trial_finished(self, point: dict[str, Any], result: dict[str, Any]) -> None:
+        """A trial ended by itself, diverged or not."""
+        self.running, self.done = self.running - 1, self.done + 1
+        if result["outcome"] == "diverged":
+            self.diverged += 1
+            said = "diverged (the training loss became NaN or infinite)"
+        else:
+            self._consider(result["score"])
+            said = f"valid {result['score']:.4f}, test {result['test_score']:.4f}"
+        self._line(point, f"{said}, {result['epoch']} epochs, {duration(result['time_total_s'])}")
+
+    def trial_failed(self, point: dict[str, Any], reason: str) -> None:
+        """A trial ended with an error."""
+        self.running, self.failed = max(0, self.running - 1), self.failed + 1
+        self._line(point, f"FAILED: {reason}")
+
+    def _consider(self, score: float) -> None:
+        self.best = score if self.best is None else max(self.best, score)
+
+    def _summary(self) -> str:
+        ended = self.done + self.failed
+        parts = [f"{self.running} running", f"{self.failed} failed", f"{self.diverged} diverged"]
+        if self.best is not None:
+            parts.append(f"best valid {self.best:.4f}")
+        if 0 < ended < self.num_cells:
+            left = (time.monotonic() - self.started) / ended * (self.num_cells - ended)
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _refresh(self) -> None:
+        self._bar.update(self._task, completed=self.done + self.failed, description=self._summary())
+
+    def _line(self, point: dict[str, Any], said: str) -> None:
+        self._refresh()
+        ended = self.done + self.failed
+        name = f"{point['init']} {point['optimizer']} {point['learning_rate']:g} seed {point['seed']}"
+        line = f"[{ended}/{self.num_cells}] {name}: {said}"
+        if not self.console.is_terminal:
+            line += f" ({self._summary()})"
+        self.console.print(line, markup=False)

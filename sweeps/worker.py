@@ -1,0 +1,79 @@
+"""A trial inside a Ray worker: the bridge from Ray Tune to the trainer.
+
+Workers are reused: torch and transformers are imported once a process, and data and weights stay loaded between
+trials (the caches in ``trainer.trial`` and ``trainer.models``).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from sweeps.tracking import SweepRecord, TrialLogger
+from trainer.config import TrialConfig
+
+SCORE = "score"  # what Tune and Optuna are told; never NaN, which Optuna refuses
+WORST = -math.inf  # the score of a diverged trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where trials run and read; nothing in here changes their numbers."""
+
+    base: dict[str, Any]
+    record: SweepRecord
+    data_dir: Path | None
+    model_folder: Path | None
+    num_threads: int
+    save_model: bool
+
+
+class WorkerTrial(tune.Trainable):
+    """One trial after another in one process; a Tune step is an epoch with its evaluation."""
+
+    def setup(self, config: dict[str, Any], place: Place) -> None:  # type: ignore[override]
+        self.place = place
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        from trainer.trial import Trial, load_dataset
+
+        place = self.place
+        config = TrialConfig(**place.base, **new_config)
+        dataset = load_dataset(config.task, place.data_dir)
+        self.logger: TrialLogger = place.record.start_trial(config, dataset)
+        try:
+            self.trial = Trial(
+                config,
+                self.logger,
+                data_dir=place.data_dir,
+                model_folder=place.model_folder,
+                num_threads=place.num_threads,
+                save_model=place.save_model,
+            )
+        except Exception as error:
+            self.logger.fail(error)
+            raise
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            report = next(self.trial)
+            if report.result is not None:
+                self.logger.finish(report.result)
+        except Exception as error:
+            self.logger.fail(error)
+            raise
+        told = {SCORE: WORST if math.isnan(report.valid_score) else report.valid_score, "epoch": report.epoch}
+        if report.result is None:
+            return {**told, "done": False}
+        metrics = report.result.metrics
+        return {
+            **told,
+            SCORE: metrics.get("valid/score", WORST),
+            "test_score": metrics.get("test/score"),
+            "outcome": report.result.outcome,
+            "done": True,
+        }

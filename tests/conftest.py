@@ -1,0 +1,139 @@
+"""What tests share: a tiny model, DNA files in upstream's format, real data where it is at hand, one Ray."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real data, in upstream's layout."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("real data is not at hand: ../shared/data is missing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder with real vocabularies and configurations."""
+    folder = SHARED / "models"
+    if not folder.is_dir():
+        pytest.skip("real models are not at hand: ../shared/models is missing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of 2 layers and 32 hidden units with a vocabulary of 1,100 tokens, its weights drawn by a seed."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-bert"
+    folder.mkdir()
+    special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
+    words = [special.get(place, f"[unused{place}]" if place < 1000 else f"word{place}") for place in range(1100)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=1100,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+    )
+    model = BertModel(config)
+    for parameter in model.parameters():  # unlike a fresh draw, so that tests can tell the inits apart
+        parameter.data *= 3
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dna_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with generated DNA files in upstream's layout, 200 examples each; the label is in the content."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "dna").mkdir()
+    rng = np.random.default_rng(0)
+
+    def sequence(length: int, letter: str) -> str:
+        return "".join(rng.choice([*"ACGT", letter, letter], size=length))
+
+    splice = []
+    for number in range(200):
+        name, letter = [("EI", "A"), ("IE", "C"), ("N", "G")][number % 3]
+        splice.append(f"{name},    RECORD-{number},    {sequence(60, letter)}\n")
+    (folder / "dna/splice.txt").write_text("".join(splice))
+    for name in ("H3", "H4", "H3K9ac"):
+        records = [f">{name}_{n}\n{sequence(500 - n % 2 * 100, 'AC'[n % 2])}\n{n % 2}\n" for n in range(200)]
+        (folder / f"dna/{name}.txt").write_text("".join(records))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """One Ray with two CPUs for all tests of this session; sweeps that find it use it."""
+    from sweeps.cluster import LOOPBACK, RAY_SETTINGS
+
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    os.environ.update(RAY_SETTINGS | LOOPBACK)
+    import ray
+
+    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real SQLite tracking store, set up once; tests use experiments of their own in it."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("tracking")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    before = Path.cwd()
+    os.chdir(folder)  # MLflow puts the default artifact folder here
+    try:
+        MlflowClient(uri).search_experiments()
+    finally:
+        os.chdir(before)
+    return uri
+
+
+@pytest.fixture
+def experiment(
+    tracking_uri: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
+    """The id of a new experiment for one test, in the session's store, set as MLflow's current one."""
+    from mlflow import MlflowClient
+
+    name = f"{request.node.name} {tmp_path}"
+    made = MlflowClient(tracking_uri).create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", made)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    return made
+
+
+def run_module(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``python -m ...`` in the repository root, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )

@@ -1,0 +1,46 @@
+"""The paper's figures: the right one beside each of our rows, and none where there is none."""
+
+import pytest
+
+from analysis.paper import PaperFigure, paper_figure
+
+
+def test_h4_under_the_random_mapping_is_the_later_versions_table_5() -> None:
+    assert paper_figure("h4", "pretrained", "random", "bert-base-uncased") == PaperFigure(
+        value=85.9, std=0.9, metric="accuracy", model="bert-base-uncased", version="v2", table="table 5"
+    )
+
+
+def test_the_frequent_mapping_is_the_first_versions_which_gives_no_standard_deviation() -> None:
+    figure = paper_figure("h4", "scratch", "frequent", "bert-base-uncased")
+    assert figure is not None
+    assert (figure.value, figure.std, figure.version, figure.table) == (66.5, None, "v1", "table 2")
+
+
+@pytest.mark.parametrize("model", ["roberta-base", "FacebookAI/roberta-base", "/models/roberta-base/"])
+def test_a_model_of_the_paper_is_known_by_the_last_part_of_its_name_or_folder(model: str) -> None:
+    figure = paper_figure("h4", "pretrained", "random", model)
+    assert figure is not None
+    assert (figure.value, figure.model) == (86.5, "roberta-base")
+
+
+@pytest.mark.parametrize("model, init", [("all-MiniLM-L6-v2", "pretrained"), ("roberta-base", "scratch")])
+def test_where_the_paper_lacks_a_models_figure_it_is_bert_base_uncaseds_and_says_so(model: str, init: str) -> None:
+    figure = paper_figure("h4", init, "random", model)
+    assert figure is not None
+    assert figure.model == "bert-base-uncased"
+    assert figure == paper_figure("h4", init, "random", "bert-base-uncased")
+
+
+def test_composer_is_in_a_table_of_its_own() -> None:
+    figure = paper_figure("composer", "pretrained", "random", "bert-base-uncased")
+    assert figure is not None
+    assert (figure.value, figure.table) == (35.7, "table 6")
+
+
+@pytest.mark.parametrize(
+    "task, init, mapping",
+    [("demo", "pretrained", "random"), ("h4", "checkpoint", "random"), ("h4", "pretrained", "unused")],
+)
+def test_there_is_no_figure_for_what_the_paper_does_not_report(task: str, init: str, mapping: str) -> None:
+    assert paper_figure(task, init, mapping, "bert-base-uncased") is None

@@ -1,0 +1,480 @@
+"""Downloads against a real server on the loopback: whole or not at all, resumed, checked, and one at a time."""
+
+import hashlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
+from trainer import fetch, sources
+from trainer.errors import UserError
+from trainer.sources import Source, cache_folder, download, git_blob, locate
+from trainer.tasks import TASKS
+from trainer.tasks.dna import Histone
+
+CHUNK = sources._CHUNK_BYTES
+CONTENT = bytes(range(256)) * (4 * CHUNK // 256)
+REPOSITORY = Path(__file__).parents[1]
+SPLICE_FILE = REPOSITORY.parent / "shared" / "data" / "dna" / "splice.txt"
+GUARD_S = 60.0  # ends a test that would hang; no outcome depends on it
+
+
+def blob_id(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the server's content, with Range; the server says what goes wrong."""
+
+    server: "Server"
+
+    def do_GET(self) -> None:
+        first, last_byte = 0, len(self.server.content)
+        asked = self.headers.get("Range")
+        with self.server.lock:
+            self.server.ranges.append(asked)
+            status = self.server.statuses.pop(0) if self.server.statuses else None
+            cut = self.server.cuts.pop(0) if self.server.cuts else None
+            hold = self.server.holds.pop(0) if self.server.holds else None
+        if asked and self.server.knows_ranges:
+            first = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if status is None and first >= last_byte > 0:
+            status = 416
+        if status is not None:
+            self.send_error(status)
+            return
+        self.send_response(206 if asked and self.server.knows_ranges else 200)
+        self.send_header("Content-Length", str(last_byte - first))
+        self.end_headers()
+        if hold is not None:
+            hold()
+        body = self.server.content[first:][:cut]
+        with self.server.lock:
+            self.server.num_bytes_sent += len(body)
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Counts what it is asked and sends; the lists say what happens to the next requests, first to last."""
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = content
+        self.knows_ranges = True
+        self.statuses: list[int] = []  # answers instead of the content
+        self.cuts: list[int] = []  # bytes of the body after which the connection ends
+        self.holds: list[Callable[[], object]] = []  # called between head and body
+        self.ranges: list[str | None] = []
+        self.num_bytes_sent = 0
+        self.lock = threading.Lock()
+
+    @property
+    def source(self) -> Source:
+        return self.source_for("dna/H4.txt")
+
+    def source_for(self, path: str) -> Source:
+        return Source(path=path, url=f"http://127.0.0.1:{self.server_port}/{path}", git_blob=blob_id(CONTENT))
+
+
+@pytest.fixture(autouse=True)
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sources, "RETRY_WAIT_S", 0)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(CONTENT) as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def refusal(action: Callable[[], object]) -> str:
+    """The one line that a user gets for a mistake."""
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_download_gives_the_verified_file_and_leaves_nothing_else(server: Server, tmp_path: Path) -> None:
+    path = download(server.source, tmp_path)
+    assert path == tmp_path / "dna" / "H4.txt"
+    assert path.read_bytes() == CONTENT
+    assert files_in(tmp_path) == {"dna/H4.txt"}
+    assert server.ranges == [None]
+
+
+def test_file_that_is_there_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "dna").mkdir()
+    (tmp_path / "dna" / "H4.txt").write_text("the user's own")
+    assert download(server.source, tmp_path).read_text() == "the user's own"
+    assert server.ranges == []
+
+
+def test_cut_download_is_resumed_where_it_ended(server: Server, tmp_path: Path) -> None:
+    server.cuts = [CHUNK, CHUNK]
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={CHUNK}-", f"bytes={2 * CHUNK}-"]
+    assert server.num_bytes_sent == len(CONTENT)
+
+
+def test_resumed_by_a_later_start_after_every_attempt_was_cut(server: Server, tmp_path: Path) -> None:
+    server.cuts = [CHUNK, 0, 0]
+    message = refusal(lambda: download(server.source, tmp_path))
+    assert "the connection was cut" in message and "start again to resume" in message
+    assert files_in(tmp_path) == {"dna/H4.txt.part"}
+    assert len(server.ranges) == sources.NUM_ATTEMPTS
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[-1] == f"bytes={CHUNK}-"
+    assert server.num_bytes_sent == len(CONTENT)
+
+
+def test_server_without_ranges_is_asked_for_all_of_it_again(server: Server, tmp_path: Path) -> None:
+    server.knows_ranges = False
+    server.cuts = [CHUNK]
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={CHUNK}-"]
+    assert server.num_bytes_sent == CHUNK + len(CONTENT)
+
+
+def test_wrong_content_is_refused_and_nothing_is_left(server: Server, tmp_path: Path) -> None:
+    server.content = b"<html>please log in</html>"
+    message = refusal(lambda: download(server.source, tmp_path))
+    for part in ("dna/H4.txt", server.source.url, blob_id(server.content), blob_id(CONTENT), "data_dir"):
+        assert part in message
+    assert files_in(tmp_path) == set()
+    assert server.ranges == [None]
+
+
+def test_wrong_content_after_a_cut_is_refused_and_nothing_is_left(server: Server, tmp_path: Path) -> None:
+    server.content = b"x" * len(CONTENT)
+    server.cuts = [CHUNK]
+    assert blob_id(server.content) in refusal(lambda: download(server.source, tmp_path))
+    assert files_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("length", [1, CHUNK, len(CONTENT), len(CONTENT) + 1])
+def test_garbage_left_as_part_is_replaced(server: Server, tmp_path: Path, length: int) -> None:
+    part = tmp_path / "dna" / "H4.txt.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * length)
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+    assert files_in(tmp_path) == {"dna/H4.txt"}
+    assert server.ranges == [f"bytes={length}-", None]
+
+
+def test_whole_part_is_taken_without_another_byte(server: Server, tmp_path: Path) -> None:
+    part = tmp_path / "dna" / "H4.txt.part"
+    part.parent.mkdir()
+    part.write_bytes(CONTENT)
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+    assert server.num_bytes_sent == 0
+
+
+def test_closed_port_is_one_line_with_file_url_and_place(closed_port: int, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port}/H4.txt"
+    message = refusal(lambda: download(Source(path="dna/H4.txt", url=url, git_blob=blob_id(CONTENT)), tmp_path))
+    for part in ("dna/H4.txt:", url, str(tmp_path / "dna" / "H4.txt"), "Connection refused", "data_dir"):
+        assert part in message
+    assert files_in(tmp_path) == set()
+
+
+def test_without_a_network_one_attempt_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    num_asked = 0
+
+    def no_such_host(*_: object, **__: object) -> None:
+        nonlocal num_asked
+        num_asked += 1
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    message = refusal(lambda: download(TASKS["h4"].files[0], tmp_path))
+    assert "Name or service not known" in message
+    assert num_asked == 1
+
+
+def test_connection_that_never_comes_is_not_waited_for_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    def swallow(_: object, timeout: float, *__: object, **___: object) -> None:
+        waits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr("urllib3.util.connection.create_connection", swallow)
+    message = refusal(lambda: download(TASKS["h4"].files[0], tmp_path))
+    assert f"no connection within {sources.CONNECT_TIMEOUT_S:g} s" in message
+    assert waits == [sources.CONNECT_TIMEOUT_S]
+
+
+def test_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "READ_TIMEOUT_S", 0.05)
+    end = threading.Event()
+    server.holds = [lambda: end.wait(GUARD_S)] * sources.NUM_ATTEMPTS
+    try:
+        assert "the server was silent for 0.05 s" in refusal(lambda: download(server.source, tmp_path))
+    finally:
+        end.set()
+    assert not (tmp_path / "dna" / "H4.txt").exists()
+
+
+@pytest.mark.parametrize(("statuses", "num_requests"), [([503, 429], 3), ([404], 1), ([500, 500, 500], 3)])
+def test_only_passing_refusals_are_asked_again(
+    server: Server, tmp_path: Path, statuses: list[int], num_requests: int
+) -> None:
+    server.statuses = list(statuses)
+    if len(statuses) < num_requests:
+        assert download(server.source, tmp_path).read_bytes() == CONTENT
+    else:
+        assert f"answered {statuses[-1]}" in refusal(lambda: download(server.source, tmp_path))
+    assert len(server.ranges) == num_requests
+
+
+def test_threads_at_once_share_one_download(server: Server, tmp_path: Path) -> None:
+    start = threading.Barrier(4)
+
+    def load(_: int) -> bytes:
+        start.wait(GUARD_S)
+        return download(server.source, tmp_path).read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(load, range(4))) == [CONTENT] * 4
+    assert server.ranges == [None]
+    assert files_in(tmp_path) == {"dna/H4.txt"}
+
+
+def test_second_process_waits_for_the_first(server: Server, tmp_path: Path) -> None:
+    release = threading.Event()
+    started = threading.Event()
+    server.holds = [lambda: release.wait(GUARD_S)]
+    program = (
+        "import sys; from pathlib import Path; from trainer.sources import Source, download;"
+        "download(Source(path=sys.argv[1], url=sys.argv[2], git_blob=sys.argv[3]), Path(sys.argv[4]))"
+    )
+    source = server.source
+    arguments = [sys.executable, "-c", program, source.path, source.url, source.git_blob, str(tmp_path)]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(download, source, tmp_path, lambda *_: started.set())
+        try:
+            assert started.wait(GUARD_S)
+            with subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as second:
+                assert second.stderr is not None
+                assert second.stderr.readline().startswith("waiting for another download of")
+                assert files_in(tmp_path) == {"dna/H4.txt.part", "dna/.H4.txt.lock"}
+                release.set()
+                assert second.stderr.read() == ""
+            assert second.returncode == 0
+        finally:
+            release.set()
+        assert first.result().read_bytes() == CONTENT
+    assert server.ranges == [None]
+    assert files_in(tmp_path) == {"dna/H4.txt"}
+
+
+def test_lock_left_by_a_killed_process_is_in_nobodys_way(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "dna").mkdir()
+    (tmp_path / "dna" / ".H4.txt.lock").touch()
+    assert download(server.source, tmp_path).read_bytes() == CONTENT
+
+
+def test_folder_that_cannot_be_written_is_one_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "dna").write_text("a file where a folder should be")
+    assert "cannot be written" in refusal(lambda: download(server.source, tmp_path))
+    assert server.ranges == []
+
+
+def test_in_a_pipe_a_download_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    download(server.source, tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"downloading dna/H4.txt from {server.source.url}\n"
+
+
+@pytest.mark.parametrize("path", ["../H4.txt", "dna/../../H4.txt", "/etc/H4.txt", "", ".", "dna\\..\\H4.txt", "C:/H4"])
+def test_path_out_of_the_folder_is_refused(path: str) -> None:
+    assert repr(path) in refusal(lambda: Source(path=path, url="http://127.0.0.1/", git_blob=blob_id(b"")))
+
+
+def test_locate_downloads_into_the_cache_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYMATH_DATA", str(tmp_path / "cache"))
+    paths = {locate(server.source, None) for _ in range(2)}
+    assert paths == {tmp_path / "cache" / "dna" / "H4.txt"}
+    assert server.ranges == [None]
+
+
+def test_cache_folder_is_the_environments_else_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("POLYMATH_DATA", "~/data")
+    assert cache_folder() == Path.home() / "data"
+    monkeypatch.setenv("POLYMATH_DATA", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "polymath"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "polymath"
+
+
+@pytest.mark.parametrize("name", ["dna/H4.txt", "H4.txt"])
+def test_data_dir_is_taken_as_it_is_in_both_layouts(server: Server, tmp_path: Path, name: str) -> None:
+    (tmp_path / "dna").mkdir()
+    (tmp_path / name).write_text("a subset")
+    assert locate(server.source, tmp_path) == tmp_path / name
+    assert server.ranges == []
+
+
+def test_mistyped_data_dir_names_its_neighbour(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "shared-data").mkdir()
+    message = refusal(lambda: locate(server.source, tmp_path / "shard-data"))
+    for part in ("data_dir", str(tmp_path / "shard-data"), "did you mean 'shared-data'", "dna/H4.txt"):
+        assert part in message
+
+
+def test_data_dir_without_the_file_says_where_to_get_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "h4.TXT").touch()
+    message = refusal(lambda: locate(server.source, tmp_path))
+    for part in (
+        "data_dir",
+        str(tmp_path),
+        "dna/H4.txt",
+        "did you mean 'h4.TXT'",
+        server.source.url,
+        "leave data_dir out",
+    ):
+        assert part in message
+    assert server.ranges == []
+
+
+def test_data_dir_that_is_a_file_is_refused(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "H4.txt"
+    file.touch()
+    assert "is a file; give the folder" in refusal(lambda: locate(server.source, file))
+
+
+def test_git_blob_of_known_content(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert git_blob(file) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    file.write_bytes(b"hello\n")
+    assert git_blob(file) == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_git_blob_equals_git_hash_object(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(CONTENT)
+    command = ["git", "hash-object", "--no-filters", str(file)]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert git_blob(file) == told
+
+
+@pytest.mark.skipif(not SPLICE_FILE.is_file(), reason="needs ../shared/data/dna/splice.txt")
+def test_shared_splice_file_is_upstreams() -> None:
+    assert git_blob(SPLICE_FILE) == TASKS["splice"].files[0].git_blob
+
+
+class TestFetch:
+    """``python -m trainer.fetch``."""
+
+    TASK_FILES: ClassVar = {"h3": "dna/H3.txt", "h4": "dna/H4.txt"}
+
+    @pytest.fixture(autouse=True)
+    def tasks(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, path in self.TASK_FILES.items():
+            monkeypatch.setitem(TASKS, name, Histone(files=(server.source_for(path),), num_examples=1))
+        monkeypatch.setitem(TASKS, "made", Histone(files=(), num_examples=1))
+
+    def rows(self, capsys: pytest.CaptureFixture[str]) -> tuple[list[list[str]], str]:
+        printed = capsys.readouterr()
+        lines = printed.out.splitlines()
+        return [re.split(r" {2,}", line) for line in lines], printed.err
+
+    def test_downloads_what_is_missing(
+        self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "H3.txt").write_bytes(CONTENT)
+        assert fetch.main(["--tasks", "h3,h4,h3,made", "--data-dir", str(tmp_path)]) == 0
+        rows, _ = self.rows(capsys)
+        assert rows == [
+            ["h3", "dna/H3.txt", "present", "0.26 MB", str(tmp_path / "H3.txt")],
+            ["h4", "dna/H4.txt", "downloaded", "0.26 MB", server.source.url],
+            ["made", "-", "generated", "-", "-"],
+        ]
+        assert (tmp_path / "dna" / "H4.txt").read_bytes() == CONTENT
+
+    def test_own_version_is_kept(self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "H3.txt").write_bytes(b"a subset")
+        assert fetch.main(["--tasks", "h3", "--data-dir", str(tmp_path)]) == 0
+        (row,), _ = self.rows(capsys)
+        assert row[2] == "differs from upstream (kept)"
+        assert (tmp_path / "H3.txt").read_bytes() == b"a subset"
+        assert server.ranges == []
+
+    def test_one_failure_does_not_stop_the_others(
+        self, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lost = Source(path="dna/H3.txt", url=f"http://127.0.0.1:{closed_port}/", git_blob=blob_id(CONTENT))
+        monkeypatch.setitem(TASKS, "h3", Histone(files=(lost,), num_examples=1))
+        monkeypatch.setenv("POLYMATH_DATA", str(tmp_path))
+        assert fetch.main(["--tasks", "h3,h4"]) == 1
+        rows, errors = self.rows(capsys)
+        assert [(row[0], row[2]) for row in rows] == [("h3", "missing"), ("h4", "downloaded")]
+        (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert lost.url in error and str(tmp_path / "dna" / "H3.txt") in error
+
+    def test_all_is_every_task(self) -> None:
+        assert fetch.Settings().names == tuple(TASKS)
+
+    @pytest.mark.parametrize(
+        ("tasks", "part"), [("splcie", "did you mean 'splice'"), ("all,h5", "'h5'"), (",", "tasks")]
+    )
+    def test_mistaken_task_is_one_line(self, tasks: str, part: str) -> None:
+        assert part in refusal(lambda: fetch.main(["--tasks", tasks]))
+
+    def test_ctrl_c_ends_the_other_downloads(
+        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, stopped = threading.Event(), threading.Event()
+
+        def send_once_stopped() -> None:
+            asked.set()
+            stopped.wait(GUARD_S)
+
+        def interrupt(*_: object) -> None:
+            asked.wait(GUARD_S)
+            raise KeyboardInterrupt
+
+        server.holds = [send_once_stopped]
+        monkeypatch.setattr(fetch, "git_blob", interrupt)
+        monkeypatch.setattr(fetch, "threading", SimpleNamespace(Event=lambda: stopped))
+        (tmp_path / "H3.txt").write_bytes(CONTENT)
+        with pytest.raises(KeyboardInterrupt):
+            fetch.fetch_all([TASKS["h3"].files[0], server.source], tmp_path)
+        assert files_in(tmp_path) <= {"H3.txt", "dna/H4.txt.part"}

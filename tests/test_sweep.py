@@ -1,0 +1,186 @@
+"""The sweep: real Ray, real MLflow, every cell exactly once."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from rich.console import Console
+
+from sweeps import recorded
+from sweeps.__main__ import main
+from sweeps.cluster import Resources
+from sweeps.progress import SweepProgress
+from sweeps.schedule import run_cells
+from sweeps.spec import SweepSpec
+
+pytestmark = [
+    # Ray opens files and sockets that it closes at exit only.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("ray_here"),
+]
+
+RESOURCES = Resources(cpus=1, gpus=0, num_side_by_side=2)
+
+
+class Noted(tune.Trainable):
+    """A trial that only notes that it ran; one cell fails."""
+
+    def setup(self, config: dict[str, Any], folder: Path) -> None:  # type: ignore[override]
+        self.folder = folder
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.point = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        import os
+
+        with (self.folder / f"{os.getpid()}.jsonl").open("a") as notes:
+            notes.write(json.dumps(self.point) + "\n")
+        if self.point == {"seed": 7, "optimizer": "adam", "learning_rate": 1e-4, "init": "scratch"}:
+            raise RuntimeError("this cell fails")
+        diverged = self.point["learning_rate"] == 1.0
+        score = float("-inf") if diverged else self.point["learning_rate"]
+        outcome = "diverged" if diverged else "finished"
+        return {"score": score, "test_score": 0.5, "epoch": 1, "outcome": outcome, "done": True}
+
+
+def run_noted(folder: Path, seeds: tuple[int, ...]) -> tuple[SweepSpec, SweepProgress, list[dict[str, Any]], int]:
+    axes = {
+        "seed": seeds,
+        "optimizer": ("adam", "radam"),
+        "learning_rate": (1.0, 1e-4, 1e-5),
+        "init": ("pretrained", "scratch"),
+    }
+    spec = SweepSpec(base={"task": "splice"}, axes=axes)
+    progress = SweepProgress(len(spec.points()), Console(quiet=True))
+    run_cells(spec, tune.with_parameters(Noted, folder=folder), RESOURCES, progress)
+    files = list(folder.glob("*.jsonl"))
+    ran = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return spec, progress, ran, len(files)
+
+
+def key(point: dict[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True)
+
+
+def test_the_cells_that_ran_are_the_grids_product_each_once_in_warm_workers(tmp_path: Path) -> None:
+    spec, progress, ran, num_processes = run_noted(tmp_path, (0, 1))
+    assert Counter(map(key, ran)) == Counter(map(key, spec.points()))
+    assert (progress.done, progress.failed, progress.diverged, progress.running) == (24, 0, 8, 0)
+    assert progress.best == 1e-4
+    assert num_processes <= 2, "trials reuse their workers"
+
+
+def test_failed_cells_are_counted_and_the_others_still_run(tmp_path: Path) -> None:
+    spec, progress, ran, _ = run_noted(tmp_path, (7, 0))
+    assert Counter(map(key, ran)) == Counter(map(key, spec.points()))
+    assert (progress.done, progress.failed, progress.running) == (23, 1, 0)
+
+
+def runs_of(experiment: str) -> tuple[Any, list[Any], Any]:
+    """The sweep's run, its trials' runs, and the client of their store."""
+    import mlflow
+
+    client = mlflow.MlflowClient(mlflow.get_tracking_uri())
+    runs = client.search_runs([experiment])
+    (sweep,) = [run for run in runs if run.data.tags.get(recorded.KIND) == "sweep"]
+    trials = [run for run in runs if run.data.tags.get(recorded.KIND) == "trial"]
+    assert all(run.data.tags[recorded.PARENT] == sweep.info.run_id for run in trials)
+    return sweep, trials, client
+
+
+def sweep(data_dir: Path, model: Path, *more: str) -> int:
+    options = ["--task", "splice", "--data-dir", str(data_dir), "--model", str(model), "--num-epochs", "2"]
+    return main([*options, *more])
+
+
+def test_a_sweep_on_real_splice_data_ends_in_a_table(
+    real_data: Path, tiny_model: Path, experiment: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status = sweep(
+        real_data, tiny_model, *("--inits", "pretrained,scratch", "--grid", "quick", "--max-train-examples", "64")
+    )
+    printed = capfd.readouterr().out
+    assert status == 0, printed
+    run, trials, client = runs_of(experiment)
+    assert run.info.status == "FINISHED" and len(trials) == 4
+    for trial in trials:
+        assert trial.info.status == "FINISHED" and trial.data.tags[recorded.OUTCOME] == "finished"
+        losses = client.get_metric_history(trial.info.run_id, "train/loss")
+        assert [loss.step for loss in losses] == [1, 2, 3, 4]
+        assert {"valid/score", "test/score", "examples_per_second"} <= trial.data.metrics.keys()
+        assert trial.data.params["max_train_examples"] == "64" and trial.data.params["task"] == "splice"
+        splits = {entry.tags[0].value: json.loads(entry.dataset.profile) for entry in trial.inputs.dataset_inputs}
+        assert {name: split["examples"] for name, split in splits.items()} == {"train": 64, "valid": 160, "test": 160}
+        files = {file.path for file in client.list_artifacts(trial.info.run_id)}
+        assert files == {"config.json", "loss.png", "predictions"}
+    assert "4/4" in printed and "mlflow ui --backend-store-uri sqlite:///" in printed
+    table = client.download_artifacts(run.info.run_id, "tables/compare.csv", str(tmp_path))
+    rows = list(csv.DictReader(Path(table).read_text().splitlines()))
+    assert [row["init"] for row in rows] == ["pretrained", "scratch"]
+
+
+def test_diverged_trials_are_recorded_as_such_and_the_sweep_goes_on(
+    dna_files: Path,
+    tiny_model: Path,
+    experiment: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from sweeps import grids
+
+    def wild(inits: tuple[str, ...], seeds: int) -> grids.Axes:
+        return {"seed": (0,), "optimizer": ("adam",), "learning_rate": (1e30, 1e-3), "init": tuple(inits)}
+
+    monkeypatch.setitem(grids.GRIDS, "quick", wild)
+    assert sweep(dna_files, tiny_model, "--inits", "scratch", "--grid", "quick") == 0
+    _, trials, _ = runs_of(experiment)
+    outcomes = {trial.data.params["learning_rate"]: trial.data.tags[recorded.OUTCOME] for trial in trials}
+    assert outcomes == {"1e+30": "diverged", "0.001": "finished"}
+    assert {trial.info.status for trial in trials} == {"FINISHED"}
+    assert "1 diverged" in capfd.readouterr().out
+
+
+def test_a_trial_that_fails_is_recorded_with_its_traceback_and_the_sweep_says_so(
+    dna_files: Path,
+    tiny_model: Path,
+    experiment: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The weights turn out to be broken only when a worker reads them; scratch needs none."""
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").write_bytes(b"not weights")
+    assert sweep(dna_files, model, "--inits", "pretrained,scratch", "--grid", "compare") == 1
+    _, trials, client = runs_of(experiment)
+    by_init = {trial.data.params.get("init"): trial for trial in trials}
+    failed = next(trial for trial in trials if trial.info.status == "FAILED")
+    assert by_init["scratch"].info.status == "FINISHED" and len(trials) == 2
+    assert failed.data.tags[recorded.OUTCOME] == "failed" and "cannot be read" in failed.data.tags[recorded.FAILURE]
+    assert "traceback.txt" in {file.path for file in client.list_artifacts(failed.info.run_id)}
+    printed = capfd.readouterr().out
+    assert "FAILED: UserError: model: the weights in" in printed and "1 failed" in printed
+
+
+def test_the_run_that_mlflow_made_becomes_the_sweeps_run_and_trials_get_their_own(
+    dna_files: Path, tiny_model: Path, experiment: str, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    made = MlflowClient(tracking_uri).create_run(experiment).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", made)
+    assert sweep(dna_files, tiny_model, "--inits", "scratch", "--grid", "compare", "--seeds", "2") == 0
+    run, trials, _ = runs_of(experiment)
+    assert run.info.run_id == made
+    assert len({trial.info.run_id for trial in trials} - {made}) == 2

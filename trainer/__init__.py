@@ -1,0 +1,1 @@
+"""Trains one model on one task. Knows nothing of Ray, Optuna or MLflow."""

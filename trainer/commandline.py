@@ -1,0 +1,112 @@
+"""A command line made from a settings dataclass: one option a field, with its help, default and unit.
+
+Every entry point declares its settings once, as fields made by :func:`setting`; values are checked by the
+dataclass itself, so the command line, MLproject and Python callers get the same answers to the same mistakes.
+"""
+
+import argparse
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, NoReturn, TypeVar
+
+from trainer.errors import UserError, near
+
+Settings = TypeVar("Settings")
+
+
+def setting(default: Any = MISSING, *, help: str, unit: str = "", none: str = "auto") -> Any:
+    """A dataclass field that is also a command-line option.
+
+    Args:
+        default: the value when the option is not given; without one the option is required.
+        help: one sentence.
+        unit: what the value counts or is measured in, shown in ``--help``.
+        none: the word that stands for ``None`` on the command line.
+    """
+    return field(default=default, metadata={"help": help, "unit": unit, "none": none})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _convert(parameter: Field[Any], kind: Any, text: str) -> Any:
+    """Turns an option's text into its field's type; the dataclass checks the value itself."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        if text in ("", parameter.metadata["none"]):
+            return None
+        kind = next(member for member in typing.get_args(kind) if member is not type(None))
+    if typing.get_origin(kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UserError(f"{parameter.name}: {text!r} is not allowed; give true or false")
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            word = f" or {parameter.metadata['none']!r}" if parameter.default is None else ""
+            raise UserError(f"{parameter.name}: {text!r} is not {wanted}; give {wanted}{word}") from None
+    return text
+
+
+def _shown(parameter: Field[Any]) -> str:
+    if parameter.default is MISSING:
+        return "required"
+    default = parameter.default
+    if isinstance(default, tuple):
+        default = ",".join(default)
+    if isinstance(default, bool):
+        default = str(default).lower()
+    return f"default: {parameter.metadata['none'] if default is None else default}"
+
+
+def parse(settings: type[Settings], arguments: Sequence[str], *, program: str, description: str) -> Settings:
+    """Reads ``--field-name value`` options (underscores work too) into a settings dataclass.
+
+    Raises:
+        UserError: for an unknown option, a value of the wrong type, or one that the dataclass refuses.
+    """
+    parser = _Parser(prog=program, description=description, allow_abbrev=False)
+    kinds = typing.get_type_hints(settings)
+    parameters = [parameter for parameter in fields(settings) if parameter.metadata]  # type: ignore[arg-type]
+    for parameter in parameters:
+        unit = f" [{parameter.metadata['unit']}]" if parameter.metadata["unit"] else ""
+        text = f"{parameter.metadata['help']}{unit} ({_shown(parameter)})"
+        parser.add_argument(
+            _flag(parameter.name),
+            dest=parameter.name,
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            required=parameter.default is MISSING,
+            help=text.replace("%", "%%"),
+        )
+    dashed = [_flag(word[2:]) if word.startswith("--") and "=" not in word else word for word in arguments]
+    given, unknown = parser.parse_known_args(dashed)
+    if unknown:
+        options = [_flag(parameter.name) for parameter in parameters]
+        raise UserError(f"unknown option {unknown[0]!r}; allowed: {', '.join(options)}{near(unknown[0], options)}")
+    values = vars(given)
+    return settings(**{p.name: _convert(p, kinds[p.name], values[p.name]) for p in parameters if p.name in values})
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Runs an entry point: a user's mistake ends in one line on stderr and status 2, Ctrl-C in status 130."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

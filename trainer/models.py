@@ -1,0 +1,161 @@
+"""The models: finding a model's files, reading its vocabulary, and building it with one of the inits.
+
+Importing this module is cheap; torch and transformers come in when a model is built.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import UserError, first_line, near
+from trainer.mapping import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+FETCHED_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # never pickled weights
+
+
+def find_model(model: str, *, needs_weights: bool) -> Path:
+    """The folder with a model's files, fetched from the Hugging Face hub when it is not a local one.
+
+    Args:
+        model: local folder or Hugging Face name.
+        needs_weights: whether an init reads weights; ``scratch`` needs only the configuration.
+
+    Raises:
+        UserError: for a folder that lacks the configuration, weights or tokenizer, or a name that cannot be had.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if model.count("/") > 1 or model.startswith((".", "/", "~")):
+            siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            raise UserError(f"model: there is no folder {model!r}{near(folder.name, siblings)}")
+        folder = _fetch_from_hub(model)
+    names = {path.name for path in folder.iterdir()}
+    if "config.json" not in names:
+        raise UserError(f"model: {model!r} has no config.json; give a folder made by save_pretrained")
+    if not names.intersection(TOKENIZER_FILES):
+        wanted = ", ".join(TOKENIZER_FILES)
+        raise UserError(f"model: {model!r} has no tokenizer (one of {wanted}); save the model's tokenizer beside it")
+    if needs_weights and not names.intersection(WEIGHT_FILES):
+        pickled = " (pickled weights are not read: convert them with save_pretrained)" if _has_pickles(names) else ""
+        raise UserError(
+            f"model: {model!r} has no weights (model.safetensors){pickled}; give a folder with weights, or ask for "
+            "inits=scratch, which needs none"
+        )
+    return folder.resolve()
+
+
+def _has_pickles(names: set[str]) -> bool:
+    return any(name.endswith((".bin", ".pt", ".ckpt")) for name in names)
+
+
+@lru_cache
+def _fetch_from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=FETCHED_FILES))
+    except (RepositoryNotFoundError, HFValidationError):
+        siblings = [path.name for path in Path.cwd().iterdir() if path.is_dir()]
+        raise UserError(
+            f"model: {name!r} is neither a local folder nor a model on the Hugging Face hub{near(name, siblings)}"
+        ) from None
+    except (LocalEntryNotFoundError, OSError):
+        raise UserError(
+            f"model: {name!r} is not in the local Hugging Face cache and the hub cannot be reached; download it on a "
+            f"machine with a network (`hf download {name}`) or give a local folder"
+        ) from None
+
+
+@lru_cache(maxsize=4)
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary and special tokens of a model folder's tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many types for a broken file
+        raise UserError(f"model: the tokenizer in {folder} cannot be read ({first_line(error)})") from error
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    return Vocabulary(
+        tokens=tuple(tokens),
+        special_ids=frozenset(tokenizer.all_special_ids),
+        begin_id=tokenizer.cls_token_id,
+        end_id=tokenizer.sep_token_id,
+        pad_id=tokenizer.pad_token_id,
+    )
+
+
+def read_config(folder: Path, num_outputs: int) -> "PretrainedConfig":
+    """The architecture of a model folder, with a new classifier of num_outputs classes."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, num_labels=num_outputs, local_files_only=True)
+    except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"model: the architecture in {folder}/config.json is not known ({first_line(error)})"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def _pretrained_weights(folder: Path) -> dict[str, Any]:
+    """The weights that the folder holds, a classifier's own left out, in float32; read once a process.
+
+    Half-precision checkpoints become float32 here: training in pure half precision loses small updates.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # a new classifier is what we want, not a warning
+    logging.disable_progress_bar()
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # a truncated file raises safetensors' own error, a misfit RuntimeError
+        raise UserError(f"model: the weights in {folder} cannot be read ({first_line(error)})") from error
+    body, new = f"{model.base_model_prefix}.", loading["missing_keys"]
+    return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(body) and name not in new}
+
+
+def build_model(folder: Path, *, init: str, num_outputs: int, seed: int) -> "PreTrainedModel":
+    """A sequence classifier with the architecture of folder, on the CPU, in float32.
+
+    The seed draws every new weight, in the order in which the architecture's own initialisation draws them
+    (N(0, 0.02^2) for BERT). So for one seed all inits share the classifier, and ``reinit-embeddings`` has the very
+    word embeddings that ``scratch`` has (section 3.2 of arXiv 2103.07162).
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    # Read before the seed is set: reading draws random numbers too, but only the first time in a process.
+    pretrained = {} if init == "scratch" else _pretrained_weights(folder)
+    torch.manual_seed(seed)
+    config = read_config(folder, num_outputs)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    match init:
+        case "scratch":
+            weights = {}
+        case "pretrained":
+            weights = pretrained
+        case "reinit-embeddings":
+            weights = {name: tensor for name, tensor in pretrained.items() if name != word_embeddings_name(model)}
+        case _:
+            raise ValueError(f"init {init!r} has no case")
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def word_embeddings_name(model: "torch.nn.Module") -> str:
+    """Name of the word-embedding matrix (V, H) among a model's parameters."""
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    return next(name for name, parameter in model.named_parameters() if parameter is embeddings.weight)

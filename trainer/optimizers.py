@@ -1,0 +1,28 @@
+"""The optimizers of the paper's grid search, by name.
+
+Each entry is where the class lives; it is imported when a trial asks for it. All run with their library's
+default settings (no weight decay), as in the paper's appendix.
+"""
+
+import pkgutil
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+OPTIMIZERS = {
+    "adam": "torch.optim:Adam",
+    "adagrad": "torch.optim:Adagrad",
+    "adamax": "torch.optim:Adamax",
+    "radam": "torch.optim:RAdam",
+    "novograd": "pytorch_optimizer.optimizer.novograd:NovoGrad",
+}
+
+
+def build_optimizer(
+    name: str, parameters: "Iterable[torch.nn.Parameter]", learning_rate: float
+) -> "torch.optim.Optimizer":
+    """Returns the named optimizer over the parameters."""
+    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(OPTIMIZERS[name])(parameters, lr=learning_rate)
+    return optimizer

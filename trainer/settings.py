@@ -1,0 +1,41 @@
+"""The command line of a single trial."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from trainer.commandline import parse, setting
+from trainer.config import TrialConfig
+from trainer.models import find_model
+from trainer.tasks import TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings(TrialConfig):
+    """A trial's config and where its data lies."""
+
+    data_dir: str | None = setting(
+        None, help="folder with the task's files; auto: the cache folder, filled by download"
+    )
+
+    @property
+    def config(self) -> TrialConfig:
+        """What is trained, without where its data lies."""
+        return TrialConfig(**{field.name: getattr(self, field.name) for field in fields(TrialConfig)})
+
+    @property
+    def folder(self) -> Path | None:
+        """The data folder; None for the cache folder."""
+        return Path(self.data_dir) if self.data_dir else None
+
+
+def read_settings(arguments: Sequence[str], program: str, description: str) -> TrialSettings:
+    """The settings of one trial; its data and model are looked at before torch takes its seconds to import.
+
+    Raises:
+        UserError: for a wrong option, and for data or a model that cannot be used.
+    """
+    settings = parse(TrialSettings, arguments, program=program, description=description)
+    TASKS[settings.task].load(settings.folder)
+    find_model(settings.model, needs_weights=settings.init != "scratch")
+    return settings
