@@ -7,6 +7,7 @@ ask (over 200 ms at 3,000 cells), repeats cells beyond the grid's size, and can 
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,12 @@ def _quiet_tune() -> Iterator[None]:
         logger.setLevel(before)
 
 
+def error_line(text: str) -> str:
+    """The line of a printed traceback that names the exception, without the exception's module."""
+    named = re.findall(r"^(?:\w+\.)*(\w+: .+)$", text, flags=re.MULTILINE)
+    return str(named[-1]) if named else text.strip().splitlines()[-1]
+
+
 class ProgressCallback(tune.Callback):
     """Tune's callback interface onto a SweepProgress."""
 
@@ -88,6 +95,4 @@ class ProgressCallback(tune.Callback):
         self.progress.trial_finished(trial.config, trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lines = Path(trial.error_file).read_text(errors="replace").strip().splitlines()
-        # The file ends with the exception's own line: "module.Name: message".
-        self.progress.trial_failed(trial.config, lines[-1].removeprefix("trainer.errors."))
+        self.progress.trial_failed(trial.config, error_line(Path(trial.error_file).read_text(errors="replace")))

@@ -56,7 +56,7 @@ def start_trial(store: "MlflowClient", run_id: str, config: TrialConfig, dataset
 
     tags = {recorded.KIND: "trial", recorded.CELL: cell_key(config), **data_tags(config.task, dataset)}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-    store.log_inputs(run_id, datasets=dataset_inputs(config, dataset))
+    store.log_inputs(run_id, datasets=dataset_inputs(config.task, dataset, config.max_train_examples))
     return TrialLogger(store, run_id)
 
 
@@ -160,7 +160,10 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
     grid = {recorded.KIND: "sweep", recorded.AXES: json.dumps(spec.axes), recorded.BASE: json.dumps(spec.base)}
     uri, run = open_run(options.title(), run_id, {**tags, **grid, **data_tags(options.task, dataset)})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
-    client(uri).log_batch(run.info.run_id, params=[Param(name, shown(value, "auto")) for name, value in new.items()])
+    store, run_id = client(uri), run.info.run_id
+    store.log_batch(run_id, params=[Param(name, shown(value, "auto")) for name, value in new.items()])
+    # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
+    store.log_inputs(run_id, datasets=dataset_inputs(options.task, dataset, options.max_train_examples))
     return SweepRecord(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, tags=tags)
 
 
@@ -183,19 +186,19 @@ def data_tags(task: str, dataset: Dataset) -> dict[str, str]:
     }
 
 
-def dataset_inputs(config: TrialConfig, dataset: Dataset) -> "list[DatasetInput]":
+def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) -> "list[DatasetInput]":
     """The three splits as MLflow dataset inputs, with digest, source and sizes."""
     from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 
-    used = dataset.first_train_examples(config.max_train_examples)
+    used = dataset.first_train_examples(max_train_examples)
 
     def described(name: str) -> DatasetInput:
         split: Split = getattr(used, name)
         profile = {"examples": len(split), "classes": used.classes, "split": used.split, "note": used.note}
         return DatasetInput(
             dataset=MlflowDataset(
-                name=config.task,
+                name=task,
                 digest=split.digest,
                 source_type="local",
                 source=json.dumps({"uri": dataset.source}),
