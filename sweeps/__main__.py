@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -12,9 +11,10 @@ from types import FrameType
 from typing import NoReturn
 
 from sweeps.cluster import ray_session
+from sweeps.connection import shown
 from sweeps.progress import SweepProgress
 from sweeps.spec import SweepOptions, SweepSpec
-from sweeps.tracking import SweepRecord, open_sweep, without_password
+from sweeps.tracking import SweepRecord, open_sweep
 from trainer.commandline import parse, run
 from trainer.models import find_model
 from trainer.tasks import TASKS
@@ -74,19 +74,18 @@ def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record:
         f"data: {num_train} train, {len(dataset.valid)} valid, {len(dataset.test)} test examples{note}, "
         f"{len(dataset.classes)} classes, {len(dataset.symbols)} symbols, digest {dataset.digest}"
     )
-    print(f"recorded in run {record.run_id} of {without_password(record.tracking_uri)}", flush=True)
+    print(f"recorded in run {record.run_id} of {shown(record.tracking_uri)}", flush=True)
 
 
 def print_table(record: SweepRecord) -> None:
     """Prints and logs the comparison table, made by ``analysis`` from the tracking store alone."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": record.tracking_uri}
     print(flush=True)
-    with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
-        command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", folder]
-        subprocess.run(command, env=environment, check=False)
-    uri = without_password(record.tracking_uri)
-    shown = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
-    print(f"\nto compare the runs in a browser: {shown}")
+    command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", "none"]
+    subprocess.run(command, env=environment, check=False)
+    uri = shown(record.tracking_uri)
+    command_or_address = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
+    print(f"\nto compare the runs in a browser: {command_or_address}")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ Importing this module is cheap; Ray comes in when a session starts.
 import logging
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeps.spec import SweepOptions
-from trainer.errors import UserError
+from trainer.errors import UserError, first_line
 
 # Ray reads its settings from the environment when it is imported, so they are set before.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # one machine: Ray's servers listen on 127.0.0.1 alone
@@ -27,6 +29,7 @@ RAY_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the record of what ran is the tracking store, not Tune's
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+CONNECT_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,24 @@ def ray_session(options: SweepOptions) -> Iterator[Resources]:
             ray.shutdown()
 
 
+def _named(address: str) -> str:
+    """HOST:PORT behind the address ``auto``, where Ray's environment variable or its file of this machine has it.
+
+    Raises:
+        OSError: when there is neither.
+    """
+    if address != "auto":
+        return address
+    current = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster")
+    return os.environ.get("RAY_ADDRESS") or current.read_text().strip()
+
+
 def _connect(address: str | None) -> None:
+    """Starts Ray on this machine (None), or joins the cluster at an address.
+
+    Raises:
+        UserError: when nothing answers there.
+    """
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -102,10 +122,14 @@ def _connect(address: str | None) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:
+        host, _, port = _named(address).removeprefix("ray://").rpartition(":")
+        if not port.isdigit():
+            raise ValueError("give auto, HOST:PORT or ray://HOST:PORT")
+        # Ray itself would go on trying for minutes.
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"ray_address: no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, "
-            "or leave ray_address out to use this machine"
+            f"ray_address: no Ray cluster answers at {address!r} ({first_line(error)}); "
+            "start one with `ray start --head`, or leave ray_address out to use this machine"
         ) from None

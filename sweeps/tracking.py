@@ -14,16 +14,15 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from sweeps import recorded
+from sweeps.connection import answering, client, current_uri, impatient
 from sweeps.provenance import provenance_tags
 from sweeps.spec import SweepOptions, SweepSpec, cell_key
 from trainer.config import TrialConfig, TrialResult
-from trainer.errors import UserError, first_line
+from trainer.errors import first_line
 from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset, Split
 
@@ -37,15 +36,7 @@ PAUSE = 0.5  # seconds that metrics wait for others before they are sent
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-@lru_cache
-def client(tracking_uri: str) -> "MlflowClient":
-    """The process's client for a tracking server."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri)
-
-
-def shown(value: object, none: str = "all") -> str:
+def text_of(value: object, none: str = "all") -> str:
     """A param as MLflow shows it: ``None`` by the word that stands for it, floats in short form."""
     return none if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -105,18 +96,6 @@ class SweepRecord:
         return len(unfinished)
 
 
-def without_password(uri: str) -> str:
-    """A tracking URI that may be shown: user name and password are left out."""
-    parts = urlsplit(uri)
-    return uri.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if "@" in parts.netloc else uri
-
-
-def absolute(uri: str) -> str:
-    """The tracking URI with a relative SQLite path made absolute: workers run in other folders."""
-    path = uri.removeprefix("sqlite:///")
-    return f"sqlite:///{Path(path).resolve()}" if path != uri and not path.startswith("/") else uri
-
-
 def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[str, "Run"]:
     """Finds the run that ``mlflow run`` made, or makes one in the experiment that MLflow's environment names.
 
@@ -128,20 +107,12 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
     Raises:
         UserError: when the tracking store does not answer.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    uri = absolute(mlflow.get_tracking_uri())
-    try:
+    uri = current_uri()
+    with answering(uri), impatient():
         store = client(uri)
         run = store.get_run(run_id) if run_id else store.create_run(_experiment_id(store), run_name=title)
         for name, value in {**tags, "mlflow.runName": title}.items():
             store.set_tag(run.info.run_id, name, value)
-    except MlflowException as error:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI: the tracking store {without_password(uri)} does not answer ({first_line(error)}); "
-            "start it, or unset the variable to record in ./mlflow.db"
-        ) from None
     return uri, run
 
 
@@ -161,7 +132,7 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
     uri, run = open_run(options.title(), run_id, {**tags, **grid, **data_tags(options.task, dataset)})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
-    store.log_batch(run_id, params=[Param(name, shown(value, "auto")) for name, value in new.items()])
+    store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
     # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
     store.log_inputs(run_id, datasets=dataset_inputs(options.task, dataset, options.max_train_examples))
     return SweepRecord(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, tags=tags)
@@ -228,7 +199,7 @@ class TrialLogger:
     def params(self, values: Mapping[str, object]) -> None:
         from mlflow.entities import Param
 
-        self.store.log_batch(self.run_id, params=[Param(name, shown(value)) for name, value in values.items()])
+        self.store.log_batch(self.run_id, params=[Param(name, text_of(value)) for name, value in values.items()])
 
     def metrics(self, name: str, values: Sequence[float], steps: Sequence[int]) -> None:
         from mlflow.entities import Metric

@@ -3,8 +3,9 @@
 import os
 from collections.abc import Sequence
 
+from sweeps.connection import client, shown
 from sweeps.provenance import provenance_tags
-from sweeps.tracking import client, open_run, start_trial, without_password
+from sweeps.tracking import open_run, start_trial
 from trainer.commandline import run
 from trainer.settings import read_settings
 
@@ -18,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     title = f"{config.task} {config.init} {config.optimizer} {config.learning_rate:g} seed {config.seed}"
     uri, mlflow_run = open_run(title, os.environ.get("MLFLOW_RUN_ID"), provenance_tags())
     run_id = mlflow_run.info.run_id
-    print(f"recorded in run {run_id} of {without_password(uri)}", flush=True)
+    print(f"recorded in run {run_id} of {shown(uri)}", flush=True)
     logger = start_trial(client(uri), run_id, config, load_dataset(config.task, settings.folder))
     try:
         for report in Trial(config, logger, data_dir=settings.folder):

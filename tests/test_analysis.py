@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from itertools import count, product
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from analysis.__main__ import main
+from analysis.connection import answering
 from analysis.render import latex, markdown, print_comparison, table_csv
 from analysis.select import Selection, Setting, best, eligible, select
 from analysis.store import expected_cells, read_sweeps, read_trials
@@ -149,6 +152,13 @@ def test_the_product_of_a_sweeps_axes_is_what_it_was_expected_to_run(experiment:
     assert places == set(product(("pretrained", "scratch"), (1e-3, 1e-4), (0, 1, 2)))
 
 
+def test_a_learning_rate_that_mlflow_shows_rounded_is_still_the_cell_that_was_expected(experiment: str) -> None:
+    """Params are text of six digits; the sweep's axes are not."""
+    Recorder(experiment, learning_rates=(1 / 3000,)).all_trials((0.9, 0.9))
+    assert selection(experiment).counts["missing"] == 0
+    assert selection(experiment).settings == 1
+
+
 # Choosing
 
 
@@ -265,6 +275,15 @@ def test_a_finished_trial_without_its_test_score_is_not_averaged_away(experiment
     assert any("lacks its test score" in note for note in table.notes)
 
 
+def test_a_trial_that_claims_to_have_finished_without_a_valid_score_has_failed(experiment: str) -> None:
+    sweep = Recorder(experiment, learning_rates=(1e-3, 1e-4))
+    sweep.trial("finished", learning_rate=1e-3)
+    sweep.trial("finished", (0.9, 0.9), learning_rate=1e-4)
+    chosen = selection(experiment)
+    assert chosen.counts["failed"] == 1
+    assert chosen.chosen == Setting(optimizer="adam", learning_rate=1e-4, expected=1, finished=1, valid=0.9)
+
+
 def test_a_cell_that_was_run_twice_counts_once_and_the_newest_result_counts(experiment: str) -> None:
     for scores in ((0.5, 0.5), (0.9, 0.9)):
         Recorder(experiment).trial("finished", scores)
@@ -345,8 +364,11 @@ def h4(experiment: str) -> Comparison:
     return comparison(experiment)
 
 
-def test_rows_are_in_the_order_of_the_papers_inits(h4: Comparison) -> None:
-    assert [line.selection.init for line in h4.lines] == ["pretrained", "reinit-embeddings", "scratch"]
+def test_rows_are_in_the_order_of_the_papers_inits_and_others_follow(experiment: str) -> None:
+    inits = ("scratch", "reinit-embeddings", "checkpoint", "pretrained")
+    Recorder(experiment, inits=inits).all_trials((0.9, 0.9))
+    shown = [line.selection.init for line in comparison(experiment).lines]
+    assert shown == ["pretrained", "reinit-embeddings", "scratch", "checkpoint"]
 
 
 def test_markdown_shows_mean_and_sample_standard_deviation_and_the_paper(h4: Comparison) -> None:
@@ -554,13 +576,23 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path, monkeypat
 
 
 def test_a_server_that_does_not_answer_is_one_line_without_the_password() -> None:
-    """Port 9 of the loopback: nobody listens, and nobody answers a proxy's question either."""
+    """Port 9 of the loopback, where nobody listens; MLflow by itself would knock there for minutes."""
+    started = time.monotonic()
     done = run_module("analysis", MLFLOW_TRACKING_URI="http://me:s%40cret@127.0.0.1:9", NO_PROXY="*")
     assert done.returncode == 2
+    assert time.monotonic() - started < 60
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: MLFLOW_TRACKING_URI: no answer from http://127.0.0.1:9 (ConnectionRefusedError")
     assert "cret" not in line
+
+
+def test_what_a_store_says_of_itself_is_repeated_without_the_password() -> None:
+    uri = "http://me:s%40cret@host:5000"
+    with pytest.raises(UserError) as caught, answering(uri):
+        raise MlflowException(f"API request to {uri}/api failed for me:s%40cret")
+    assert "API request to http://host:5000/api failed" in str(caught.value)
+    assert "cret" not in str(caught.value)
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+# Each target sets up .venv by itself when it is missing or older than the pins.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+TASK ?= h4
+ARGS ?=
+RUN = PATH="$(CURDIR)/.venv/bin:$$PATH" mlflow run . --env-manager local
+
+.PHONY: help setup demo sweep test format
+help:
+	@echo "make demo             compare three inits of a tiny BERT on a generated toy task (about 3 minutes)"
+	@echo "make sweep TASK=h4    the real job; more parameters: ARGS=\"-P grid=quick -P seeds=3\""
+	@echo "make test             lint, types and tests"
+	@echo "make setup            only make .venv"
+	@echo "make format           format the code"
+
+setup: .venv/ready
+
+.venv/ready: conda.yaml constraints.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	sed -n 's/^ *- \(.*==.*\)$$/\1/p' conda.yaml > .venv/requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement .venv/requirements.txt --requirement requirements-dev.txt --constraint constraints.txt
+	@touch $@
+
+demo: setup
+	$(RUN)
+
+sweep: setup
+	$(RUN) -e sweep -P task=$(TASK) $(ARGS)
+
+test: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest
+
+format: setup
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
