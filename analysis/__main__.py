@@ -50,10 +50,10 @@ def main(arguments: Sequence[str]) -> int:
         description="Build the comparison table from the runs in the tracking store (MLFLOW_TRACKING_URI).",
     )
     # Imported late: MLflow and pandas take seconds, a mistake on the command line should not.
-    from analysis.connection import answering, open_store
     from analysis.render import print_comparison
+    from sweeps.connection import answering, open_existing_store
 
-    client = open_store()
+    client = open_existing_store()
     with answering(client.tracking_uri):
         comparison, home = _read(client, options)
     print_comparison(comparison)
@@ -95,8 +95,8 @@ def _experiments(client: "MlflowClient", options: CompareOptions) -> tuple[list[
     Raises:
         UserError: when the sweep or the experiment is not there, or the sweep is no sweep.
     """
-    from analysis.connection import shown
     from analysis.store import find_experiments
+    from sweeps.connection import shown
 
     if options.sweep:
         return [_experiment_of_sweep(client, options.sweep)], f"sweep {options.sweep}"

@@ -22,12 +22,12 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 
 from analysis.__main__ import main
-from analysis.connection import answering
 from analysis.render import latex, markdown, print_comparison, table_csv
 from analysis.select import Selection, Setting, best, eligible, select
 from analysis.store import expected_cells, read_sweeps, read_trials
 from analysis.tables import Comparison, compare
 from sweeps import recorded
+from sweeps.connection import answering
 from tests.conftest import ROOT, run_module
 from trainer.errors import UserError
 
@@ -619,6 +619,6 @@ def test_help_and_mistakes_on_the_command_line_wait_for_no_heavy_import() -> Non
 
 
 def test_analysis_needs_neither_torch_nor_ray_nor_optuna() -> None:
-    modules = "connection, paper, render, select, store, tables"
+    modules = "paper, render, select, store, tables"
     loaded = modules_after(f"from analysis import {modules}\nfrom analysis.__main__ import main")
     assert not loaded & {"torch", "ray", "optuna", "transformers"}

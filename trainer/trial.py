@@ -103,6 +103,7 @@ class Trial:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.config, self.logger, self.save_model = config, logger, save_model
+        logger.params(asdict(config))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dataset = load_dataset(config.task, data_dir)
         folder = model_folder or find_model(config.model, needs_weights=config.init != "scratch")
@@ -117,7 +118,6 @@ class Trial:
         self.best_epoch, self.best_score, self.best_weights = 0, -np.inf, dict[str, torch.Tensor]()
         self.seconds = 0.0
         self.result: TrialResult | None = None
-        logger.params(asdict(config))
         logger.tag("hardware", self._hardware())
         logger.artifact("config.json", artifacts.config_json(config))
 
