@@ -33,7 +33,6 @@ def main(arguments: Sequence[str]) -> int:
     data_dir = Path(options.data_dir).resolve() if options.data_dir else None
     dataset = TASKS[options.task].load(data_dir)
     folder = find_model(options.model, needs_weights=options.inits != ("scratch",))
-    signal.signal(signal.SIGTERM, _interrupt)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
@@ -43,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         from sweeps.schedule import run_cells
         from sweeps.worker import Place, WorkerTrial
 
+        signal.signal(signal.SIGTERM, _interrupt)  # only now: Ray sets a handler of its own when it starts
         record = open_sweep(options, spec, dataset, run_id)
         print_plan(options, spec, dataset, record)
         place = Place(
@@ -66,7 +66,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record: SweepRecord) -> None:
     """Says in three lines what is about to run, on which data, and where it is recorded."""
-    sizes = " x ".join(f"{len(values)} {name}" for name, values in spec.axes.items())
+    sizes = " x ".join(f"{len(values)} {name}{'s' * (len(values) > 1)}" for name, values in spec.axes.items())
     num_train = min(len(dataset.train), options.max_train_examples or len(dataset.train))
     note = f" ({dataset.note})" if dataset.note else ""
     print(f"{options.title()}: {prod(map(len, spec.axes.values()))} trials = {sizes}")

@@ -1,5 +1,6 @@
 """The display of a running sweep: a live bar with a line a trial on a terminal, plain lines in a pipe."""
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -74,7 +75,8 @@ class SweepProgress:
         self._line(point, f"FAILED: {reason}")
 
     def _consider(self, score: float) -> None:
-        self.best = score if self.best is None else max(self.best, score)
+        if math.isfinite(score):  # a diverged trial reports -inf
+            self.best = score if self.best is None else max(self.best, score)
 
     def _summary(self) -> str:
         ended = self.done + self.failed

@@ -38,6 +38,12 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _dashed(word: str) -> str:
+    """``--max_length=5`` as ``--max-length=5``; any other word as it is."""
+    name, equals, value = word.partition("=")
+    return _flag(name[2:]) + equals + value if word.startswith("--") else word
+
+
 def _convert(parameter: Field[Any], kind: Any, text: str) -> Any:
     """Turns an option's text into its field's type; the dataclass checks the value itself."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
@@ -91,8 +97,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, program: str, d
             required=parameter.default is MISSING,
             help=text.replace("%", "%%"),
         )
-    dashed = [_flag(word[2:]) if word.startswith("--") and "=" not in word else word for word in arguments]
-    given, unknown = parser.parse_known_args(dashed)
+    given, unknown = parser.parse_known_args([_dashed(word) for word in arguments])
     if unknown:
         options = [_flag(parameter.name) for parameter in parameters]
         raise UserError(f"unknown option {unknown[0]!r}; allowed: {', '.join(options)}{near(unknown[0], options)}")

@@ -5,6 +5,7 @@ to 0 without warm-up, nothing is clipped, and the checkpoint with the best valid
 """
 
 import math
+import os
 import platform
 import tempfile
 import time
@@ -29,6 +30,9 @@ from trainer.models import build_model, find_model, read_config, read_vocabulary
 from trainer.optimizers import build_optimizer
 from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset, Split
+
+# Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 LOSSES_PER_CHECK = 25  # steps between looks at the losses; on a GPU each look waits for the device
 
