@@ -15,6 +15,7 @@ from sweeps.connection import shown
 from sweeps.progress import SweepProgress
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord, open_sweep
+from sweeps.views import view_path
 from trainer.commandline import parse, run
 from trainer.models import find_model
 from trainer.tasks import TASKS
@@ -84,8 +85,12 @@ def print_table(record: SweepRecord) -> None:
     command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", "none"]
     subprocess.run(command, env=environment, check=False)
     uri = shown(record.tracking_uri)
-    command_or_address = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else uri
-    print(f"\nto compare the runs in a browser: {command_or_address}")
+    path = view_path(record.experiment_id, record.run_id)
+    if uri.startswith("http"):
+        print(f"\nto compare the runs in a browser: {uri.rstrip('/')}{path}")
+    else:
+        print(f"\nto compare the runs in a browser: mlflow ui --backend-store-uri {uri}")
+        print(f"then open http://127.0.0.1:5000{path}")
 
 
 if __name__ == "__main__":

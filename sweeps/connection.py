@@ -4,6 +4,7 @@ MLflow is imported here only when a store is opened: the import takes seconds.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -60,11 +61,13 @@ def open_existing_store() -> "MlflowClient":
 
 
 def shown(uri: str) -> str:
-    """A tracking URI that may be printed: without user name, password and query."""
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return uri.partition("?")[0]
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """A tracking URI that may be printed: without user name, password and query.
+
+    Databases take passwords with an unescaped ``/``, ``?`` or ``@``: all that stands before the last ``@`` goes.
+    """
+    if not uri.startswith(("sqlite", "file")):
+        uri = re.sub(r"^([\w+.-]+://).*@", r"\1", uri)
+    return uri.partition("?")[0]
 
 
 def _local_path(uri: str) -> Path | None:
@@ -116,6 +119,8 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _without_password(text: str, uri: str) -> str:
-    password = urlsplit(uri).password
+    credentials = re.match(r"[\w+.-]+://[^:@/]*:(.*)@", uri)
     text = text.replace(uri, shown(uri))
-    return text.replace(password, "***") if password else text
+    for password in {credentials[1], unquote(credentials[1])} - {""} if credentials else ():
+        text = text.replace(password, "***")
+    return text

@@ -1,5 +1,6 @@
 """What a later reader needs to repeat a sweep: versions and the commit, as tags."""
 
+import getpass
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,8 @@ PACKAGES = ("torch", "transformers", "ray", "optuna", "mlflow", "numpy", "pytorc
 def provenance_tags() -> dict[str, str]:
     """Tags with the Python and package versions and, in a git checkout, the commit and whether it was changed."""
     tags = {f"{PREFIX}version.python": platform.python_version()}
+    # MLflow's own names: its UI shows who made a run, and from what.
+    tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "polymath", "mlflow.source.type": "LOCAL"}
     for package in PACKAGES:
         try:
             tags[f"{PREFIX}version.{package}"] = version(package)

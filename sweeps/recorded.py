@@ -13,7 +13,7 @@ BASE = "polymath.base"  # sweep: JSON object, the TrialConfig fields that all ce
 OUTCOME = "polymath.outcome"  # trial: "finished", "diverged" or "failed"
 FAILURE = "polymath.failure"  # failed trial: the error in one line
 METRIC = "polymath.metric"  # both: the headline metric's name, e.g. "accuracy"
-DATA_NOTE = "polymath.data_note"  # both: what a reader of its numbers must know of the data, or ""
+DATA_NOTE = "polymath.data_note"  # both: what a reader of its numbers must know of the data, if anything
 DATA_DIGEST = "polymath.data_digest"  # both: digest of the data as read and split
 SPLIT = "polymath.split"  # both: how train, valid and test were drawn
 

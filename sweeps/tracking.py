@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +21,7 @@ from sweeps import recorded
 from sweeps.connection import answering, client, current_uri, impatient
 from sweeps.provenance import provenance_tags
 from sweeps.spec import SweepOptions, SweepSpec, cell_key
+from sweeps.views import save_view
 from trainer.config import TrialConfig, TrialResult
 from trainer.errors import first_line
 from trainer.tasks import TASKS
@@ -111,7 +112,8 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
     with answering(uri), impatient():
         store = client(uri)
         run = store.get_run(run_id) if run_id else store.create_run(_experiment_id(store), run_name=title)
-        for name, value in {**tags, "mlflow.runName": title}.items():
+        own = {name: value for name, value in tags.items() if name not in run.data.tags}  # what MLflow set, stays
+        for name, value in {**own, "mlflow.runName": title}.items():
             store.set_tag(run.info.run_id, name, value)
     return uri, run
 
@@ -135,6 +137,7 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
     store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
     # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
     store.log_inputs(run_id, datasets=dataset_inputs(options.task, dataset, options.max_train_examples))
+    save_view(store, run.info.experiment_id, run_id)
     return SweepRecord(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, tags=tags)
 
 
@@ -149,12 +152,13 @@ def _experiment_id(store: "MlflowClient") -> str:
 
 def data_tags(task: str, dataset: Dataset) -> dict[str, str]:
     """What the data was and how it is scored, as tags of a sweep and of its trials."""
-    return {
+    tags = {
         recorded.METRIC: TASKS[task].metric,
-        recorded.DATA_NOTE: dataset.note,
         recorded.DATA_DIGEST: dataset.digest,
         recorded.SPLIT: dataset.split,
+        recorded.DATA_NOTE: dataset.note,
     }
+    return {name: value for name, value in tags.items() if value}
 
 
 def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) -> "list[DatasetInput]":
@@ -166,7 +170,7 @@ def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) 
 
     def described(name: str) -> DatasetInput:
         split: Split = getattr(used, name)
-        profile = {"examples": len(split), "classes": used.classes, "split": used.split, "note": used.note}
+        profile = {"examples": len(split), "classes": used.classes, "split": used.split, "note": used.note or "whole"}
         return DatasetInput(
             dataset=MlflowDataset(
                 name=task,
@@ -217,42 +221,63 @@ class TrialLogger:
 
     def finish(self, result: TrialResult) -> None:
         """Sends what is left and ends the run with its outcome."""
-        self._close("FINISHED", {recorded.OUTCOME: result.outcome})
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the run as failed, with the error as a tag and its traceback as an artifact."""
-        self.artifact("traceback.txt", "".join(traceback.format_exception(error)).encode())
-        self._close("FAILED", {recorded.OUTCOME: "failed", recorded.FAILURE: first_line(error)})
-
-    def _close(self, status: Status, tags: dict[str, str]) -> None:
-        self._pending.put(None)
-        self._thread.join()
+        self._stop_sending()
         if self._failure is not None:
             raise self._failure
-        self.store.log_artifacts(self.run_id, self._files.name)
-        self._files.cleanup()
-        for name, value in tags.items():
-            self.store.set_tag(self.run_id, name, value)
-        self.store.set_terminated(self.run_id, status)
+        self._upload()
+        self.store.set_tag(self.run_id, recorded.OUTCOME, result.outcome)
+        self.store.set_terminated(self.run_id, "FINISHED")
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the run as failed, with the error as a tag and its traceback as an artifact.
+
+        Never raises: when the store itself is what failed, as much is recorded as it still takes.
+        """
+        self._stop_sending()
+        text = "".join(traceback.format_exception(error))
+        for record in (
+            self._upload,
+            lambda: self.store.log_text(self.run_id, text, "traceback.txt"),
+            lambda: self.store.set_tag(self.run_id, recorded.FAILURE, first_line(error)),
+            lambda: self.store.set_tag(self.run_id, recorded.OUTCOME, "failed"),
+            lambda: self.store.set_terminated(self.run_id, "FAILED"),
+        ):
+            with suppress(Exception):
+                record()
+
+    def _stop_sending(self) -> None:
+        self._pending.put(None)
+        self._thread.join()
+
+    def _upload(self) -> None:
+        if Path(self._files.name).is_dir():
+            try:
+                self.store.log_artifacts(self.run_id, self._files.name)
+            finally:
+                self._files.cleanup()
 
     def _send(self) -> None:
         """Sends metrics in the order in which they came, until the closing None."""
-        open_ = True
-        while open_:
-            batch: list[Metric] = []
-            due = time.monotonic() + PAUSE
-            while open_ and len(batch) < BATCH:
-                try:
-                    metrics = self._pending.get(timeout=max(0.0, due - time.monotonic()) if batch else None)
-                except queue.Empty:
-                    break
-                open_ = metrics is not None
-                batch += metrics or []
-            self._send_batch(batch)
+        is_open = True
+        while is_open:
+            batch, is_open = self._gather()
+            try:
+                for start in range(0, len(batch), BATCH):
+                    self.store.log_batch(self.run_id, metrics=batch[start : start + BATCH])
+            except Exception as error:  # kept for finish(): the training thread must hear of it
+                self._failure = self._failure or error
 
-    def _send_batch(self, batch: "list[Metric]") -> None:
-        try:
-            for start in range(0, len(batch), BATCH):
-                self.store.log_batch(self.run_id, metrics=batch[start : start + BATCH])
-        except Exception as error:  # kept for finish(): the training thread must hear of it
-            self._failure = error
+    def _gather(self) -> "tuple[list[Metric], bool]":
+        """Waits for metrics, and a moment for those that follow; False with the last ones."""
+        batch: list[Metric] = []
+        metrics = self._pending.get()
+        due = time.monotonic() + PAUSE
+        while metrics is not None:
+            batch += metrics
+            if len(batch) >= BATCH:
+                return batch, True
+            try:
+                metrics = self._pending.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                return batch, True
+        return batch, False

@@ -21,6 +21,7 @@ from sweeps import provenance, recorded
 from sweeps.connection import current_uri, shown
 from sweeps.spec import SweepOptions, SweepSpec, cell_key
 from sweeps.tracking import BATCH, SweepRecord, TrialLogger, open_sweep
+from sweeps.views import DESCRIPTION, VIEW, view_path
 from trainer.config import TrialConfig, TrialResult
 from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset
@@ -175,14 +176,16 @@ def test_a_store_that_does_not_answer_keeps_nobody_waiting_and_loses_nothing() -
     assert store.status == "FINISHED"
 
 
-def test_an_error_in_the_sending_thread_comes_out_of_finish_and_the_run_is_not_called_finished() -> None:
+def test_an_error_in_the_sending_thread_comes_out_of_finish_and_fail_records_what_the_store_still_takes() -> None:
     store = FakeStore(MlflowException("no room left"))
     logger = logger_on(store)
     logger.metrics("train/loss", [0.5], [1])
-    with pytest.raises(MlflowException, match="no room left"):
+    with pytest.raises(MlflowException, match="no room left") as raised:
         logger.finish(DONE)
     assert store.status != "FINISHED" and recorded.OUTCOME not in store.tags
-    logger._files.cleanup()  # by hand: it could not end
+    logger.fail(raised.value)
+    assert store.status == "FAILED" and store.tags[recorded.OUTCOME] == "failed"
+    assert not Path(logger._files.name).exists()
 
 
 # Params, tags, artifacts and the end of a run
@@ -433,12 +436,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_provenance_has_the_versions_of_what_computes(project_in: Path) -> None:
     tags = provenance.provenance_tags()
-    assert tags == {
+    assert {name: value for name, value in tags.items() if name.startswith(recorded.PREFIX)} == {
         "polymath.version.python": platform.python_version(),
         **{f"polymath.version.{name}": version(name) for name in provenance.PACKAGES},
     }
     assert {"torch", "transformers", "ray", "optuna", "mlflow"} <= set(provenance.PACKAGES)
     assert sys.version.startswith(tags["polymath.version.python"])
+    assert tags["mlflow.user"] and tags["mlflow.source.name"] == "polymath"
 
 
 def test_provenance_has_the_commit_and_says_whether_the_tree_was_changed(project_in: Path) -> None:
@@ -458,3 +462,33 @@ def test_a_sweep_and_its_trials_carry_the_provenance(store: MlflowClient, sweep:
         tags = store.get_run(run_id).data.tags
         assert tags["polymath.version.mlflow"] == version("mlflow")
         assert sweep.tags.items() <= tags.items()
+
+
+# What the UI shows
+
+
+def test_a_sweeps_view_shows_its_trials_with_the_columns_that_matter(
+    store: MlflowClient, experiment: str, dna_files: Path
+) -> None:
+    options = SweepOptions(task="splice", grid="compare")
+    spec = SweepSpec(base=options.base(), axes=options.axes())
+    record = open_sweep(options, spec, TASKS["splice"].load(dna_files), None)
+    view = json.loads(store.get_experiment(experiment).tags[VIEW + record.run_id])
+    assert view["searchFilter"] == f"tags.`{recorded.PARENT}` = '{record.run_id}'"
+    assert {"params.`init`", "params.`optimizer`", "params.`learning_rate`"} <= set(view["selectedColumns"])
+    assert view["orderByKey"] == "metrics.`valid/score`", "test is not for choosing by"
+    link = view_path(experiment, record.run_id)
+    assert link.removeprefix("/") in store.get_run(record.run_id).data.tags[DESCRIPTION]
+    assert f"viewStateShareKey={record.run_id}" in link
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("postgresql://me:pa/ss@db:5432/x", "postgresql://db:5432/x"),
+        ("postgresql://me:p?a#s@s@db/x?sslmode=on", "postgresql://db/x"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_odd_passwords_are_not_shown_and_paths_are(uri: str, said: str) -> None:
+    assert shown(uri) == said
