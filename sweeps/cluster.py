@@ -72,6 +72,15 @@ def fit_resources(options: SweepOptions, cpus: float, gpus: float, where: str) -
     return Resources(cpus=options.cpus_per_trial, gpus=asked, num_side_by_side=int(fitting))
 
 
+def cluster_token() -> dict[str, str]:
+    """The setting with which a driver shows a cluster the token that this machine has, as ``ray start`` does by itself.
+
+    See docs.ray.io/en/latest/ray-security/token-auth.html.
+    """
+    has_token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return {"RAY_AUTH_MODE": "token"} if has_token or (Path.home() / ".ray/auth_token").exists() else {}
+
+
 @contextmanager
 def ray_session(options: SweepOptions) -> Iterator[Resources]:
     """Connects to the cluster asked for, or starts Ray on this machine's loopback interface; yields a trial's share.
@@ -81,7 +90,7 @@ def ray_session(options: SweepOptions) -> Iterator[Resources]:
     """
     if options.ray_address is None:
         fit_resources(options, os.cpu_count() or 1, local_gpus(), "this machine")
-    settings = RAY_SETTINGS | (LOOPBACK if options.ray_address is None else {})
+    settings = RAY_SETTINGS | (LOOPBACK if options.ray_address is None else cluster_token())
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
 
@@ -131,5 +140,6 @@ def _connect(address: str | None) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"ray_address: no Ray cluster answers at {address!r} ({first_line(error)}); "
-            "start one with `ray start --head`, or leave ray_address out to use this machine"
+            "start one with `ray start --head`, give its token in RAY_AUTH_TOKEN if it asks for one, "
+            "or leave ray_address out to use this machine"
         ) from None
