@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -31,9 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         description="Compare pre-trained and new language models on a task, over a grid of settings.",
     )
     spec = SweepSpec(base=options.base(), axes=options.axes())
-    data_dir = Path(options.data_dir).resolve() if options.data_dir else None
-    dataset = TASKS[options.task].load(data_dir)
-    folder = find_model(options.model, needs_weights=options.inits != ("scratch",))
+    dataset = TASKS[options.task].load(options.data_folder)
+    find_model(options.model, needs_weights=options.inits != ("scratch",))
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
@@ -49,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
         place = Place(
             base=spec.base,
             record=record,
-            data_dir=data_dir,
-            model_folder=folder if Path(options.model).is_dir() else None,
+            data_dir=options.data_folder,
+            model_folder=options.model_folder,
             num_threads=resources.cpus,
             save_model=options.save_model,
         )

@@ -78,6 +78,17 @@ class SweepOptions:
         """The grid's axes, with the inits and seeds asked for."""
         return GRIDS[self.grid](self.inits, self.seeds)
 
+    @property
+    def data_folder(self) -> Path | None:
+        """The data folder, absolute, since workers run elsewhere; None for the cache folder."""
+        return Path(self.data_dir).expanduser().absolute() if self.data_dir else None
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The model's folder, absolute; None for a Hugging Face name, which each machine looks up by itself."""
+        folder = Path(self.model).expanduser()
+        return folder.absolute() if folder.is_dir() else None
+
     def title(self) -> str:
         """The sweep's name in MLflow."""
         return self.name or f"{self.task} {self.grid} {Path(self.model).name}"

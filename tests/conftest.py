@@ -1,13 +1,23 @@
-"""What tests share: a tiny model, DNA files in upstream's format, real data where it is at hand, one Ray."""
+"""What tests share: a tiny model, DNA files in upstream's format, real data if it is at hand, Ray, stores, a server."""
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from sweeps.tracking import SweepRecord
+    from tests.http_server import Server
+    from trainer.tasks.task import Dataset
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -124,6 +134,73 @@ def experiment(
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     return made
+
+
+@pytest.fixture
+def store(tracking_uri: str) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+@pytest.fixture
+def splice_dataset(dna_files: Path) -> "Dataset":
+    from trainer.tasks import TASKS
+
+    return TASKS["splice"].load(dna_files)
+
+
+@pytest.fixture
+def sweep(experiment: str, splice_dataset: "Dataset") -> "SweepRecord":
+    """An open sweep in the real store."""
+    from sweeps.spec import SweepOptions, SweepSpec
+    from sweeps.tracking import open_sweep
+
+    options = SweepOptions(task="splice", inits=("pretrained", "scratch"), grid="compare")
+    return open_sweep(options, SweepSpec(base=options.base(), axes=options.axes()), splice_dataset, None)
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads from the loopback pass by any proxy, and are tried again at once."""
+    from trainer import sources
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(sources, "RETRY_WAIT_S", 0)
+
+
+@pytest.fixture
+def server() -> Iterator["Server"]:
+    from tests.http_server import CONTENT, Server
+
+    with Server(CONTENT) as served:
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def refusal(action: Callable[[], object]) -> str:
+    """The one line that a user gets for a mistake."""
+    from trainer.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def run_module(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

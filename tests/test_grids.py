@@ -1,5 +1,7 @@
 """Which cells a sweep has."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,17 @@ def test_a_cells_key_names_its_whole_config_and_nothing_else() -> None:
 def test_a_wrong_option_is_refused_with_its_name_value_and_remedy(option: str, value: object, said: str) -> None:
     with pytest.raises(UserError, match=said):
         SweepOptions(**{option: value})  # type: ignore[arg-type]
+
+
+def test_folders_reach_workers_as_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bert").mkdir()
+    for model in ("bert", "~/bert", str(tmp_path / "bert")):
+        assert SweepOptions(model=model).model_folder == tmp_path / "bert"
+    for data_dir in ("dna", "~/dna"):
+        assert SweepOptions(data_dir=data_dir).data_folder == tmp_path / "dna"
+    assert SweepOptions().model_folder is None and SweepOptions().data_folder is None
 
 
 def test_every_grid_is_a_product_of_the_four_axes() -> None:

@@ -185,7 +185,7 @@ USER_ERROR = """\
 Failure # 1 (occurred at 2026-11-21_03-07-12)
 \x1b[36mray::WorkerTrial.train()\x1b[39m (pid=12817, ip=192.0.2.2, actor_id=b828b7bd, repr=<sweeps.worker.WorkerTrial>)
            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  File "/work/trainer/models.py", line 99, in load
+  File "/project/trainer/models.py", line 99, in load
     raise UserError(f"model: the weights in {folder} cannot be read")
 trainer.errors.UserError: model: the weights in /models/bert cannot be read (HeaderTooLarge)
 """
@@ -197,7 +197,7 @@ safetensors_rust.SafetensorError: Error while deserializing header: header too l
 During handling of the above exception, another exception occurred:
 
 \x1b[36mray::WorkerTrial.train()\x1b[39m (pid=12817, ip=192.0.2.2)
-  File "/work/sweeps/worker.py", line 63, in step
+  File "/project/sweeps/worker.py", line 63, in step
     report = next(self.trial)
 RuntimeError: the last one counts: it says more
 """

@@ -1,130 +1,25 @@
 """Downloads against a real server on the loopback: whole or not at all, resumed, checked, and one at a time."""
 
-import hashlib
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
-from typing import ClassVar
 
 import pytest
 
-from trainer import fetch, sources
-from trainer.errors import UserError
+from tests.conftest import files_in, refusal
+from tests.http_server import CHUNK, CONTENT, GUARD_S, Server, blob_id
+from trainer import sources
 from trainer.sources import Source, cache_folder, download, git_blob, locate
 from trainer.tasks import TASKS
-from trainer.tasks.dna import Histone
 
-CHUNK = sources._CHUNK_BYTES
-CONTENT = bytes(range(256)) * (4 * CHUNK // 256)
 REPOSITORY = Path(__file__).parents[1]
 SPLICE_FILE = REPOSITORY.parent / "shared" / "data" / "dna" / "splice.txt"
-GUARD_S = 60.0  # ends a test that would hang; no outcome depends on it
 
-
-def blob_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves the server's content, with Range; the server says what goes wrong."""
-
-    server: "Server"
-
-    def do_GET(self) -> None:
-        first, last_byte = 0, len(self.server.content)
-        asked = self.headers.get("Range")
-        with self.server.lock:
-            self.server.ranges.append(asked)
-            status = self.server.statuses.pop(0) if self.server.statuses else None
-            cut = self.server.cuts.pop(0) if self.server.cuts else None
-            hold = self.server.holds.pop(0) if self.server.holds else None
-        if asked and self.server.knows_ranges:
-            first = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if status is None and first >= last_byte > 0:
-            status = 416
-        if status is not None:
-            self.send_error(status)
-            return
-        self.send_response(206 if asked and self.server.knows_ranges else 200)
-        self.send_header("Content-Length", str(last_byte - first))
-        self.end_headers()
-        if hold is not None:
-            hold()
-        body = self.server.content[first:][:cut]
-        with self.server.lock:
-            self.server.num_bytes_sent += len(body)
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """Counts what it is asked and sends; the lists say what happens to the next requests, first to last."""
-
-    daemon_threads = True
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.knows_ranges = True
-        self.statuses: list[int] = []  # answers instead of the content
-        self.cuts: list[int] = []  # bytes of the body after which the connection ends
-        self.holds: list[Callable[[], object]] = []  # called between head and body
-        self.ranges: list[str | None] = []
-        self.num_bytes_sent = 0
-        self.lock = threading.Lock()
-
-    @property
-    def source(self) -> Source:
-        return self.source_for("dna/H4.txt")
-
-    def source_for(self, path: str) -> Source:
-        return Source(path=path, url=f"http://127.0.0.1:{self.server_port}/{path}", git_blob=blob_id(CONTENT))
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(sources, "RETRY_WAIT_S", 0)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(CONTENT) as served:
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield served
-        served.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def refusal(action: Callable[[], object]) -> str:
-    """The one line that a user gets for a mistake."""
-    with pytest.raises(UserError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def files_in(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+pytestmark = pytest.mark.usefixtures("loopback")
 
 
 def test_download_gives_the_verified_file_and_leaves_nothing_else(server: Server, tmp_path: Path) -> None:
@@ -398,83 +293,3 @@ def test_git_blob_equals_git_hash_object(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SPLICE_FILE.is_file(), reason="needs ../shared/data/dna/splice.txt")
 def test_shared_splice_file_is_upstreams() -> None:
     assert git_blob(SPLICE_FILE) == TASKS["splice"].files[0].git_blob
-
-
-class TestFetch:
-    """``python -m trainer.fetch``."""
-
-    TASK_FILES: ClassVar = {"h3": "dna/H3.txt", "h4": "dna/H4.txt"}
-
-    @pytest.fixture(autouse=True)
-    def tasks(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, path in self.TASK_FILES.items():
-            monkeypatch.setitem(TASKS, name, Histone(files=(server.source_for(path),), num_examples=1))
-        monkeypatch.setitem(TASKS, "made", Histone(files=(), num_examples=1))
-
-    def rows(self, capsys: pytest.CaptureFixture[str]) -> tuple[list[list[str]], str]:
-        printed = capsys.readouterr()
-        lines = printed.out.splitlines()
-        return [re.split(r" {2,}", line) for line in lines], printed.err
-
-    def test_downloads_what_is_missing(
-        self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (tmp_path / "H3.txt").write_bytes(CONTENT)
-        assert fetch.main(["--tasks", "h3,h4,h3,made", "--data-dir", str(tmp_path)]) == 0
-        rows, _ = self.rows(capsys)
-        assert rows == [
-            ["h3", "dna/H3.txt", "present", "0.26 MB", str(tmp_path / "H3.txt")],
-            ["h4", "dna/H4.txt", "downloaded", "0.26 MB", server.source.url],
-            ["made", "-", "generated", "-", "-"],
-        ]
-        assert (tmp_path / "dna" / "H4.txt").read_bytes() == CONTENT
-
-    def test_own_version_is_kept(self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        (tmp_path / "H3.txt").write_bytes(b"a subset")
-        assert fetch.main(["--tasks", "h3", "--data-dir", str(tmp_path)]) == 0
-        (row,), _ = self.rows(capsys)
-        assert row[2] == "differs from upstream (kept)"
-        assert (tmp_path / "H3.txt").read_bytes() == b"a subset"
-        assert server.ranges == []
-
-    def test_one_failure_does_not_stop_the_others(
-        self, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        lost = Source(path="dna/H3.txt", url=f"http://127.0.0.1:{closed_port}/", git_blob=blob_id(CONTENT))
-        monkeypatch.setitem(TASKS, "h3", Histone(files=(lost,), num_examples=1))
-        monkeypatch.setenv("POLYMATH_DATA", str(tmp_path))
-        assert fetch.main(["--tasks", "h3,h4"]) == 1
-        rows, errors = self.rows(capsys)
-        assert [(row[0], row[2]) for row in rows] == [("h3", "missing"), ("h4", "downloaded")]
-        (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-        assert lost.url in error and str(tmp_path / "dna" / "H3.txt") in error
-
-    def test_all_is_every_task(self) -> None:
-        assert fetch.Settings().names == tuple(TASKS)
-
-    @pytest.mark.parametrize(
-        ("tasks", "part"), [("splcie", "did you mean 'splice'"), ("all,h5", "'h5'"), (",", "tasks")]
-    )
-    def test_mistaken_task_is_one_line(self, tasks: str, part: str) -> None:
-        assert part in refusal(lambda: fetch.main(["--tasks", tasks]))
-
-    def test_ctrl_c_ends_the_other_downloads(
-        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        asked, stopped = threading.Event(), threading.Event()
-
-        def send_once_stopped() -> None:
-            asked.set()
-            stopped.wait(GUARD_S)
-
-        def interrupt(*_: object) -> None:
-            asked.wait(GUARD_S)
-            raise KeyboardInterrupt
-
-        server.holds = [send_once_stopped]
-        monkeypatch.setattr(fetch, "git_blob", interrupt)
-        monkeypatch.setattr(fetch, "threading", SimpleNamespace(Event=lambda: stopped))
-        (tmp_path / "H3.txt").write_bytes(CONTENT)
-        with pytest.raises(KeyboardInterrupt):
-            fetch.fetch_all([TASKS["h3"].files[0], server.source], tmp_path)
-        assert files_in(tmp_path) <= {"H3.txt", "dna/H4.txt.part"}

@@ -1,37 +1,20 @@
-"""What reaches the tracking store: everything, once and in order, and how each run ends."""
+"""What a trial sends reaches the tracking store: everything, once and in order, and how the run ends."""
 
-import json
-import multiprocessing
-import platform
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import accumulate, cycle, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from sweeps import provenance, recorded
-from sweeps.connection import current_uri, shown
-from sweeps.spec import SweepOptions, SweepSpec, cell_key
-from sweeps.tracking import BATCH, SweepRecord, TrialLogger, open_sweep
-from sweeps.views import DESCRIPTION, VIEW, view_path
-from trainer.config import TrialConfig, TrialResult
-from trainer.tasks import TASKS
-from trainer.tasks.task import Dataset
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Barrier
-
-DONE = TrialResult(config=TrialConfig(task="splice"), outcome="finished", metrics={"test/score": 0.5}, losses=[])
-DIVERGED = TrialResult(config=TrialConfig(task="splice"), outcome="diverged", metrics={}, losses=[])
-PATIENCE_S = 30  # for what happens at once unless the code is broken
+from sweeps import recorded
+from sweeps.tracking import BATCH, TrialLogger
+from tests.trials import DIVERGED, DONE, PATIENCE_S, failure
+from trainer.config import TrialResult
 
 
 class FakeStore:
@@ -67,11 +50,6 @@ def logger_on(store: FakeStore) -> TrialLogger:
 
 
 @pytest.fixture
-def store(tracking_uri: str) -> MlflowClient:
-    return MlflowClient(tracking_uri)
-
-
-@pytest.fixture
 def run_id(store: MlflowClient, experiment: str) -> str:
     return store.create_run(experiment).info.run_id
 
@@ -79,34 +57,6 @@ def run_id(store: MlflowClient, experiment: str) -> str:
 @pytest.fixture
 def logger(store: MlflowClient, run_id: str) -> TrialLogger:
     return TrialLogger(store, run_id)
-
-
-@pytest.fixture
-def dataset(dna_files: Path) -> Dataset:
-    return TASKS["splice"].load(dna_files)
-
-
-@pytest.fixture
-def sweep(experiment: str, dataset: Dataset) -> SweepRecord:
-    """An open sweep in the real store."""
-    return sweep_of(dataset)
-
-
-def sweep_of(dataset: Dataset) -> SweepRecord:
-    options = SweepOptions(task="splice", inits=("pretrained", "scratch"), grid="compare")
-    return open_sweep(options, SweepSpec(base=options.base(), axes=options.axes()), dataset, None)
-
-
-def config(init: str = "scratch") -> TrialConfig:
-    return TrialConfig(task="splice", init=init)
-
-
-def failure(message: str) -> RuntimeError:
-    """An error with a traceback."""
-    try:
-        raise RuntimeError(message)
-    except RuntimeError as error:
-        return error
 
 
 def text_files(store: MlflowClient, run_id: str, folder: Path) -> dict[str, str]:
@@ -249,246 +199,3 @@ def test_fail_ends_the_run_with_the_error_its_traceback_and_all_that_came_before
     assert set(files) == {"config.json", "traceback.txt"}
     assert files["traceback.txt"].startswith("Traceback (most recent call last):")
     assert files["traceback.txt"].endswith("RuntimeError: out of memory\nmore of it\n")
-
-
-# A sweep and its trials
-
-
-def test_a_trial_is_a_child_of_its_sweep_with_its_cell_and_its_data(
-    store: MlflowClient, sweep: SweepRecord, dataset: Dataset
-) -> None:
-    logger = sweep.start_trial(config(), dataset)
-    logger.finish(DONE)
-    run = store.get_run(logger.run_id)
-    assert run.info.experiment_id == sweep.experiment_id and run.info.run_id != sweep.run_id
-    expected = {
-        recorded.PARENT: sweep.run_id,
-        recorded.KIND: "trial",
-        recorded.CELL: cell_key(config()),
-        recorded.METRIC: "accuracy",
-        recorded.DATA_DIGEST: dataset.digest,
-        recorded.DATA_NOTE: "6 % subset",
-        recorded.SPLIT: "90/5/5 at random by seed 0",
-    }
-    assert {name: run.data.tags[name] for name in expected} == expected
-    assert digests(run) == {name: getattr(dataset, name).digest for name in ("train", "valid", "test")}
-
-
-def digests(run: Run) -> dict[str, str]:
-    """The digest of each split that a run says it used."""
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    return {entry.tags[0].value: entry.dataset.digest for entry in inputs}
-
-
-def test_an_open_sweep_has_its_grid_its_options_and_its_data(
-    store: MlflowClient, sweep: SweepRecord, dataset: Dataset
-) -> None:
-    run = store.get_run(sweep.run_id)
-    assert run.data.tags[recorded.KIND] == "sweep" and run.info.status == "RUNNING"
-    axes = {"seed": [0], "optimizer": ["adam"], "learning_rate": [1e-5], "init": ["pretrained", "scratch"]}
-    assert json.loads(run.data.tags[recorded.AXES]) == axes
-    assert json.loads(run.data.tags[recorded.BASE])["task"] == "splice"
-    assert run.data.params["num_epochs"] == "auto" and run.data.params["grid"] == "compare"
-    assert digests(run) == {name: getattr(dataset, name).digest for name in ("train", "valid", "test")}
-
-
-def test_trials_of_two_processes_may_start_at_the_same_time(
-    store: MlflowClient, sweep: SweepRecord, dataset: Dataset
-) -> None:
-    """Two that insert the same data at once collide in the store; so the sweep has inserted it before them."""
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(2, timeout=4 * PATIENCE_S)
-    processes = [
-        spawn.Process(target=start_and_finish, args=(sweep, config(init), dataset, barrier))
-        for init in ("pretrained", "scratch")
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.close()
-    runs = store.search_runs([sweep.experiment_id], f"tags.`{recorded.PARENT}` = '{sweep.run_id}'")
-    assert codes == [0, 0], [run.data.tags for run in runs]
-    assert [run.info.status for run in runs] == ["FINISHED"] * 2
-    expected = {name: getattr(dataset, name).digest for name in ("train", "valid", "test")}
-    assert [digests(run) for run in runs] == [expected] * 2
-
-
-def start_and_finish(sweep: SweepRecord, config: TrialConfig, dataset: Dataset, barrier: "Barrier") -> None:
-    """A trial's process; one that would insert a dataset waits until the other has not found it there either."""
-    from sqlalchemy import Engine, event
-
-    @event.listens_for(Engine, "before_cursor_execute")
-    def meet(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement.upper().startswith("INSERT INTO DATASETS"):
-            barrier.wait()
-
-    barrier.wait()
-    sweep.start_trial(config, dataset).finish(DONE)
-
-
-@pytest.mark.parametrize("status", ["FAILED", "KILLED"])
-def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alone(
-    store: MlflowClient, sweep: SweepRecord, dataset: Dataset, status: Any
-) -> None:
-    finished, failed = (sweep.start_trial(config(), dataset) for _ in range(2))
-    finished.finish(DONE)
-    failed.fail(failure("its own reason"))
-    died = store.create_run(sweep.experiment_id, tags={recorded.PARENT: sweep.run_id}).info.run_id
-    stranger = store.create_run(sweep.experiment_id, tags={recorded.PARENT: "another sweep"}).info.run_id
-    ended = [store.get_run(logger.run_id) for logger in (finished, failed)]
-
-    assert sweep.close_unfinished(status, "the power failed") == 1
-
-    run = store.get_run(died)
-    assert run.info.status == status and run.info.end_time is not None
-    assert run.data.tags[recorded.OUTCOME] == "failed"
-    assert run.data.tags[recorded.FAILURE] == "the power failed"
-    for before in ended:
-        after = store.get_run(before.info.run_id)
-        assert dict(after.info) == dict(before.info) and after.data.tags == before.data.tags
-    assert store.get_run(stranger).info.status == "RUNNING"
-    assert store.get_run(sweep.run_id).info.status == "RUNNING", "the sweep itself goes on"
-    assert sweep.close_unfinished(status, "again") == 0
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "trial_status", "reason"),
-    [
-        (None, "FINISHED", "FAILED", "the trial's process ended without a word"),
-        (RuntimeError("no room\nleft"), "FAILED", "FAILED", "the sweep ended: RuntimeError: no room"),
-        (KeyboardInterrupt(), "KILLED", "KILLED", "the sweep was interrupted"),
-    ],
-    ids=["done", "error", "interrupt"],
-)
-def test_leaving_a_sweep_ends_its_run_and_what_is_open_under_it(
-    store: MlflowClient, sweep: SweepRecord, error: BaseException | None, status: str, trial_status: str, reason: str
-) -> None:
-    died = store.create_run(sweep.experiment_id, tags={recorded.PARENT: sweep.run_id}).info.run_id
-    caught = None
-    try:
-        with sweep.closing():
-            if error is not None:
-                raise error
-    except (RuntimeError, KeyboardInterrupt) as raised:
-        caught = raised
-    assert caught is error, "what ended the sweep goes on to the caller"
-    run, trial = store.get_run(sweep.run_id), store.get_run(died)
-    assert run.info.status == status and run.info.end_time is not None
-    assert trial.info.status == trial_status
-    assert trial.data.tags[recorded.FAILURE] == reason
-
-
-# The address of the store
-
-
-def test_a_password_is_not_shown() -> None:
-    uri = "postgresql://me:secret@db:5432/mlflow"
-    record = SweepRecord(tracking_uri=uri, experiment_id="0", run_id="run", tags={})
-    assert "secret" not in repr(record)
-    assert shown(uri) == "postgresql://db:5432/mlflow"
-    assert shown("https://me:p%40ss@host:5000/path") == "https://host:5000/path"
-
-
-@pytest.mark.parametrize("uri", ["http://host:5000", "sqlite:////home/me/mlflow.db", "mlruns"])
-def test_an_address_without_a_password_is_shown_whole(uri: str) -> None:
-    assert shown(uri) == uri
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db"),
-        ("sqlite:///folder/mlflow.db", "sqlite:///{here}/folder/mlflow.db"),
-        ("sqlite:////somewhere/mlflow.db", "sqlite:////somewhere/mlflow.db"),
-        ("http://host:5000", "http://host:5000"),
-    ],
-)
-def test_a_relative_sqlite_path_becomes_absolute(
-    given: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Workers run in other folders."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-    assert current_uri() == expected.format(here=Path.cwd())
-
-
-# Provenance
-
-
-@pytest.fixture
-def project_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty folder that takes the place of the project's."""
-    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set where the tests run from a git hook
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    return tmp_path
-
-
-def git(folder: Path, *arguments: str) -> str:
-    who = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false")
-    command = ["git", *who, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def test_provenance_has_the_versions_of_what_computes(project_in: Path) -> None:
-    tags = provenance.provenance_tags()
-    assert {name: value for name, value in tags.items() if name.startswith(recorded.PREFIX)} == {
-        "polymath.version.python": platform.python_version(),
-        **{f"polymath.version.{name}": version(name) for name in provenance.PACKAGES},
-    }
-    assert {"torch", "transformers", "ray", "optuna", "mlflow"} <= set(provenance.PACKAGES)
-    assert sys.version.startswith(tags["polymath.version.python"])
-    assert tags["mlflow.user"] and tags["mlflow.source.name"] == "polymath"
-
-
-def test_provenance_has_the_commit_and_says_whether_the_tree_was_changed(project_in: Path) -> None:
-    git(project_in, "init", "--quiet")
-    git(project_in, "commit", "--quiet", "--allow-empty", "--message", "first")
-    tags = provenance.provenance_tags()
-    assert tags["mlflow.source.git.commit"] == git(project_in, "rev-parse", "HEAD")
-    assert tags["polymath.git_dirty"] == "false"
-    (project_in / "changed.py").write_text("")
-    assert provenance.provenance_tags()["polymath.git_dirty"] == "true"
-
-
-def test_a_sweep_and_its_trials_carry_the_provenance(store: MlflowClient, sweep: SweepRecord, dataset: Dataset) -> None:
-    logger = sweep.start_trial(config(), dataset)
-    logger.finish(DONE)
-    for run_id in (sweep.run_id, logger.run_id):
-        tags = store.get_run(run_id).data.tags
-        assert tags["polymath.version.mlflow"] == version("mlflow")
-        assert sweep.tags.items() <= tags.items()
-
-
-# What the UI shows
-
-
-def test_a_sweeps_view_shows_its_trials_with_the_columns_that_matter(
-    store: MlflowClient, experiment: str, dna_files: Path
-) -> None:
-    options = SweepOptions(task="splice", grid="compare")
-    spec = SweepSpec(base=options.base(), axes=options.axes())
-    record = open_sweep(options, spec, TASKS["splice"].load(dna_files), None)
-    view = json.loads(store.get_experiment(experiment).tags[VIEW + record.run_id])
-    assert view["searchFilter"] == f"tags.`{recorded.PARENT}` = '{record.run_id}'"
-    assert {"params.`init`", "params.`optimizer`", "params.`learning_rate`"} <= set(view["selectedColumns"])
-    assert view["orderByKey"] == "metrics.`valid/score`", "test is not for choosing by"
-    link = view_path(experiment, record.run_id)
-    assert link.removeprefix("/") in store.get_run(record.run_id).data.tags[DESCRIPTION]
-    assert f"viewStateShareKey={record.run_id}" in link
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("postgresql://me:pa/ss@db:5432/x", "postgresql://db:5432/x"),
-        ("postgresql://me:p?a#s@s@db/x?sslmode=on", "postgresql://db/x"),
-        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
-    ],
-)
-def test_odd_passwords_are_not_shown_and_paths_are(uri: str, said: str) -> None:
-    assert shown(uri) == said
