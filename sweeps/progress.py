@@ -17,6 +17,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _name(point: dict[str, Any]) -> str:
+    return f"{point['init']} {point['optimizer']} {point['learning_rate']:g} seed {point['seed']}"
+
+
 class SweepProgress:
     """Counts trials as they start, finish and fail, and shows the best score and the time left.
 
@@ -26,7 +30,8 @@ class SweepProgress:
     def __init__(self, num_cells: int, console: Console | None = None) -> None:
         self.num_cells = num_cells
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.running = self.done = self.failed = self.diverged = 0
+        self.done = self.failed = self.diverged = 0
+        self._running: set[str] = set()
         self.best: float | None = None
         self.started = time.monotonic()
         self._bar = Progress(
@@ -48,9 +53,14 @@ class SweepProgress:
     ) -> None:
         self._bar.stop()
 
-    def trial_started(self) -> None:
+    @property
+    def running(self) -> int:
+        """How many trials have started and not ended."""
+        return len(self._running)
+
+    def trial_started(self, point: dict[str, Any]) -> None:
         """A trial began."""
-        self.running += 1
+        self._running.add(_name(point))
         self._refresh()
 
     def trial_reported(self, score: float) -> None:
@@ -60,7 +70,8 @@ class SweepProgress:
 
     def trial_finished(self, point: dict[str, Any], result: dict[str, Any]) -> None:
         """A trial ended by itself, diverged or not."""
-        self.running, self.done = self.running - 1, self.done + 1
+        self._running.discard(_name(point))
+        self.done += 1
         if result["outcome"] == "diverged":
             self.diverged += 1
             said = "diverged (the training loss became NaN or infinite)"
@@ -71,7 +82,8 @@ class SweepProgress:
 
     def trial_failed(self, point: dict[str, Any], reason: str) -> None:
         """A trial ended with an error."""
-        self.running, self.failed = max(0, self.running - 1), self.failed + 1
+        self._running.discard(_name(point))  # one that died while it was starting is not in there
+        self.failed += 1
         self._line(point, f"FAILED: {reason}")
 
     def _consider(self, score: float) -> None:
@@ -94,8 +106,7 @@ class SweepProgress:
     def _line(self, point: dict[str, Any], said: str) -> None:
         self._refresh()
         ended = self.done + self.failed
-        name = f"{point['init']} {point['optimizer']} {point['learning_rate']:g} seed {point['seed']}"
-        line = f"[{ended}/{self.num_cells}] {name}: {said}"
+        line = f"[{ended}/{self.num_cells}] {_name(point)}: {said}"
         if not self.console.is_terminal:
             line += f" ({self._summary()})"
         self.console.print(line, markup=False)

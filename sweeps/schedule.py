@@ -84,7 +84,7 @@ class ProgressCallback(tune.Callback):
         return {}  # Tune saves its callbacks; a display has nothing to save
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.progress.trial_started()
+        self.progress.trial_started(trial.config)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

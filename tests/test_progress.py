@@ -47,14 +47,15 @@ def written(console: Console) -> str:
 def test_a_pipe_gets_one_plain_line_for_every_trial_that_ended() -> None:
     progress, output = in_a_pipe(4)
     with progress:
-        for _ in range(2):
-            progress.trial_started()
+        second_point = point(seed=3, init="scratch", learning_rate=1e-4)
+        progress.trial_started(point())
+        progress.trial_started(second_point)
         progress.trial_reported(0.5)
         assert output.getvalue() == "", "nothing has ended yet"
         progress.trial_finished(point(), result(0.8125))
         progress.started = time.monotonic() - 6000
-        progress.trial_started()
-        progress.trial_finished(point(seed=3, init="scratch", learning_rate=1e-4), result(0.625, 0.5))
+        progress.trial_started(point(seed=4))
+        progress.trial_finished(second_point, result(0.625, 0.5))
     first, second = output.getvalue().splitlines()
     assert first.startswith(
         "[1/4] pretrained adam 1e-05 seed 2: valid 0.8125, test 0.7500, 4 epochs, 2 min "
@@ -71,7 +72,7 @@ def test_a_pipe_gets_one_plain_line_for_every_trial_that_ended() -> None:
 def test_the_last_line_has_no_time_left() -> None:
     progress, output = in_a_pipe(1)
     with progress:
-        progress.trial_started()
+        progress.trial_started(point())
         progress.trial_finished(point(), result(0.5))
     assert output.getvalue().endswith("(0 running, 0 failed, 0 diverged, best valid 0.5000)\n")
 
@@ -79,7 +80,7 @@ def test_the_last_line_has_no_time_left() -> None:
 def test_the_best_score_is_of_all_evaluations_and_may_be_negative() -> None:
     progress, output = in_a_pipe(3)
     for score in (-0.5, -0.25, -0.75):
-        progress.trial_started()
+        progress.trial_started(point())
         progress.trial_finished(point(), result(score))
     assert [re.findall(r"best valid (\S+?)[,)]", line) for line in output.getvalue().splitlines()] == [
         ["-0.5000"],
@@ -92,7 +93,7 @@ def test_the_best_score_is_of_all_evaluations_and_may_be_negative() -> None:
 
 def test_a_diverged_trial_says_so_and_is_no_failure_and_never_the_best() -> None:
     progress, output = in_a_pipe(2)
-    progress.trial_started()
+    progress.trial_started(point())
     progress.trial_finished(point(), result(float("-inf"), None, outcome="diverged"))
     (line,) = output.getvalue().splitlines()
     assert "seed 2: diverged (the training loss became NaN or infinite), 4 epochs, 2 min (" in line
@@ -102,7 +103,7 @@ def test_a_diverged_trial_says_so_and_is_no_failure_and_never_the_best() -> None
 
 def test_a_failed_trial_says_why_as_it_stands() -> None:
     progress, output = in_a_pipe(2)
-    progress.trial_started()
+    progress.trial_started(point())
     progress.trial_failed(point(), "UserError: model: [bold]odd[/bold] [/name] cannot be read")
     (line,) = output.getvalue().splitlines()
     assert line.startswith(
@@ -112,16 +113,19 @@ def test_a_failed_trial_says_why_as_it_stands() -> None:
     assert (progress.done, progress.failed, progress.running) == (0, 1, 0)
 
 
-def test_a_trial_that_failed_before_it_started_leaves_no_negative_count() -> None:
-    progress, _ = in_a_pipe(1)
-    progress.trial_failed(point(), "no room")
+def test_a_trial_that_failed_before_it_started_takes_nothing_from_the_count() -> None:
+    progress, _ = in_a_pipe(2)
+    progress.trial_started(point(seed=0))
+    progress.trial_failed(point(seed=1), "no room")
+    assert progress.running == 1
+    progress.trial_finished(point(seed=0), result(0.5))
     assert progress.running == 0
 
 
 def test_a_long_line_stays_one_line_on_the_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     progress = SweepProgress(1)
     with progress:
-        progress.trial_started()
+        progress.trial_started(point())
         progress.trial_failed(point(), "a reason " * 50)
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1 and len(printed) > 450
@@ -133,8 +137,8 @@ def test_a_long_line_stays_one_line_on_the_standard_output(capsys: pytest.Captur
 def test_a_terminal_gets_a_live_bar_with_the_counts_below_the_lines_and_keeps_its_cursor(terminal: Console) -> None:
     progress = SweepProgress(3, terminal)
     with progress:
-        for _ in range(3):
-            progress.trial_started()
+        for seed in (2, 5, 6):
+            progress.trial_started(point(seed=seed))
         progress.trial_finished(point(), result(0.8125))
         progress.trial_failed(point(seed=5), "no room")
     text = written(terminal)
@@ -150,7 +154,7 @@ def test_a_terminal_gets_a_live_bar_with_the_counts_below_the_lines_and_keeps_it
 
 def test_the_bar_is_closed_when_the_sweep_breaks_off(terminal: Console) -> None:
     with pytest.raises(KeyboardInterrupt), SweepProgress(3, terminal) as progress:
-        progress.trial_started()
+        progress.trial_started(point())
         raise KeyboardInterrupt
     text = written(terminal)
     assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
