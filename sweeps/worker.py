@@ -5,14 +5,18 @@ trials (the caches in ``trainer.trial`` and ``trainer.models``).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from sweeps.tracking import SweepRecord, TrialLogger
 from trainer.config import TrialConfig
+
+if TYPE_CHECKING:
+    from trainer.trial import Report
 
 SCORE = "score"  # what Tune and Optuna are told; never NaN, which Optuna refuses
 WORST = -math.inf  # the score of a diverged trial
@@ -34,32 +38,45 @@ class WorkerTrial(tune.Trainable):
     """One trial after another in one process; a Tune step is an epoch with its evaluation."""
 
     def setup(self, config: dict[str, Any], place: Place) -> None:  # type: ignore[override]
+        from trainer import trial  # noqa: F401  (torch and transformers come in here, once a process)
+
         self.place = place
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        from trainer.trial import Trial, load_dataset
-
-        place = self.place
-        config = TrialConfig(**place.base, **new_config)
-        dataset = load_dataset(config.task, place.data_dir)
-        self.logger: TrialLogger = place.record.start_trial(config, dataset)
-        try:
-            self.trial = Trial(
-                config,
-                self.logger,
-                data_dir=place.data_dir,
-                model_folder=place.model_folder,
-                num_threads=place.num_threads,
-                save_model=place.save_model,
-            )
-        except Exception as error:
-            self.logger.fail(error)
-            raise
+        # The trial itself begins with its first step: Tune may give a cell for which this worker was started to another
+        # one that came free meanwhile, and then this one must have recorded nothing.
+        self.point = new_config
+        self.trial: Iterator[Report] | None = None
         return True
 
+    def _config(self) -> TrialConfig:
+        return TrialConfig(**self.place.base, **self.point)
+
+    def _open_run(self) -> TrialLogger:
+        from trainer.trial import load_dataset
+
+        config = self._config()
+        return self.place.record.start_trial(config, load_dataset(config.task, self.place.data_dir))
+
+    def _begin(self) -> "Iterator[Report]":
+        from trainer.trial import Trial
+
+        place = self.place
+        return Trial(
+            self._config(),
+            self.logger,
+            data_dir=place.data_dir,
+            model_folder=place.model_folder,
+            num_threads=place.num_threads,
+            save_model=place.save_model,
+        )
+
     def step(self) -> dict[str, Any]:
+        if self.trial is None:
+            self.logger = self._open_run()
         try:
+            self.trial = self.trial or self._begin()
             report = next(self.trial)
             if report.result is not None:
                 self.logger.finish(report.result)
