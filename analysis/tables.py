@@ -47,7 +47,11 @@ class Line:
     @property
     def fields(self) -> dict[str, Any]:
         """What sets a group apart from others of its task and model, by name."""
-        rest = {name: value for name, value in self.selection.config.items() if name not in ("task", "model")}
+        rest = {
+            name: value
+            for name, value in self.selection.config.items()
+            if name not in ("task", "model") and not (name.startswith(UNLISTED) and value is None)
+        }
         return {**rest, "data": self.selection.data_digest[:8]}
 
 
@@ -76,7 +80,10 @@ def compare(selections: Iterable[Selection]) -> Comparison:
     """Builds the table from what was selected."""
     chosen = list(selections)
     models = _short_names({selection.config["model"] for selection in chosen})
-    lines = [_line(selection, models[selection.config["model"]]) for selection in chosen]
+    tasks = _short_names({selection.config["task"] for selection in chosen})
+    lines = [
+        _line(selection, tasks[selection.config["task"]], models[selection.config["model"]]) for selection in chosen
+    ]
     varying = _varying(lines)
     return Comparison(
         lines=tuple(lines), varying=varying, common=tuple(_common(lines, varying)), notes=tuple(_notes(lines, varying))
@@ -100,22 +107,26 @@ def phrase(field: str, value: Any) -> str:
             return f"{field.removeprefix(UNLISTED).replace('_', ' ')} {text}"
 
 
-def _short_names(models: set[str]) -> dict[str, str]:
-    """Model -> its last path part, where that is not another model's too."""
-    names = {model: PurePath(model).name for model in models}
-    return {model: name if list(names.values()).count(name) == 1 else model for model, name in names.items()}
+def _short_names(paths: set[str]) -> dict[str, str]:
+    """Model, or own task -> its last path part, where that is not another one's too."""
+    names = {path: PurePath(path).name for path in paths}
+    return {path: name if list(names.values()).count(name) == 1 else path for path, name in names.items()}
 
 
-def _line(selection: Selection, model: str) -> Line:
+def _line(selection: Selection, task: str, model: str) -> Line:
     config, scores = selection.config, selection.test_scores
     complete = bool(scores) and not any(map(math.isnan, scores))
-    figure = paper_figure(config["task"], selection.init, config["mapping"], config["model"])
-    if figure is not None and figure.metric != selection.metric:
+    mapping = config["mapping"]
+    if mapping == "shift":
+        mapping = f"shift {config.get(UNLISTED + 'shift_by')}"
+    figure = paper_figure(config["task"], selection.init, mapping, config["model"])
+    kept = config.get(UNLISTED + "keep_special_tokens") == "True"  # the paper's are mapped too
+    if figure is not None and (figure.metric != selection.metric or kept):
         figure = None
     test_mean = mean(scores) if complete else None
     return Line(
         selection=selection,
-        task=config["task"],
+        task=task,
         model=model,
         test_mean=test_mean,
         test_std=stdev(scores) if complete and len(scores) > 1 else None,

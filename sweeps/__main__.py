@@ -16,6 +16,8 @@ from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord, open_sweep
 from sweeps.views import view_path
 from trainer.commandline import parse, run
+from trainer.data import load_dataset
+from trainer.describe import describe
 from trainer.models import find_model
 from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Compare pre-trained and new language models on a task, over a grid of settings.",
     )
     spec = SweepSpec(base=options.base(), axes=options.axes())
-    dataset = TASKS[options.task].load(options.data_folder)
+    dataset = load_dataset(options.definition, options.data_folder)
     find_model(options.model, needs_weights=options.inits != ("scratch",))
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
@@ -64,15 +66,22 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record: SweepRecord) -> None:
-    """Says in three lines what is about to run, on which data, and where it is recorded."""
+    """Says what is about to run, on which data, and where it is recorded; of a user's own data, what was understood."""
     sizes = " x ".join(f"{len(values)} {name}{'s' * (len(values) > 1)}" for name, values in spec.axes.items())
     num_train = min(len(dataset.train), options.max_train_examples or len(dataset.train))
     note = f" ({dataset.note})" if dataset.note else ""
     print(f"{options.title()}: {prod(map(len, spec.axes.values()))} trials = {sizes}")
-    print(
-        f"data: {num_train} train, {len(dataset.valid)} valid, {len(dataset.test)} test examples{note}, "
-        f"{len(dataset.classes)} classes, {len(dataset.symbols)} symbols, digest {dataset.digest}"
-    )
+    if options.task in TASKS:
+        held_out = f"{len(dataset.valid)} valid, {len(dataset.test)} test"
+        if dataset.test is dataset.valid:
+            held_out = f"{len(dataset.test)} dev (valid and test)"
+        kinds = [f"{len(dataset.classes)} classes"] if dataset.classes else ["numbers to predict"]
+        kinds += [f"{len(dataset.symbols)} symbols"] if dataset.symbols else []
+        facts = [f"{value} {name.replace('_', ' ')}" for name, value in dataset.facts.items()]
+        about = ", ".join([*kinds, *facts, f"digest {dataset.digest}"])
+        print(f"data: {num_train} train, {held_out} examples{note}, {about}")
+    else:
+        print(*describe(options.definition, dataset, options.max_length or 0), sep="\n")
     print(f"recorded in run {record.run_id} of {shown(record.tracking_uri)}", flush=True)
 
 

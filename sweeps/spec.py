@@ -2,40 +2,32 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from sweeps.grids import GRIDS, Axes
 from trainer.commandline import setting
-from trainer.config import INITS, TrialConfig, positive
+from trainer.config import INITS, Subject, TrialConfig, positive
 from trainer.errors import UserError, one_of
-from trainer.mapping import MAPPINGS
 from trainer.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
+class SweepOptions(Subject):
     """The parameters of ``mlflow run . -e sweep`` and of ``python -m sweeps``.
 
     Raises:
         UserError: on construction, naming the parameter, its value and what is allowed.
     """
 
-    task: str = setting("h4", help=f"the task to learn: {', '.join(TASKS)}")
-    model: str = setting("bert-base-uncased", help="Hugging Face name or local folder of the model")
     inits: tuple[str, ...] = setting(INITS, help="where the weights come from, comma-separated")
     grid: str = setting(
         "search",
         help="quick: 2 learning rates at Adam; compare: Adam at 1e-5; search: 5 optimizers x 9 learning rates",
     )
     seeds: int = setting(1, help="how many seeds: 3 means seeds 0, 1, 2 for weights, data order and mapping alike")
-    mapping: str = setting("random", help=f"how symbols become subword tokens: {', '.join(MAPPINGS)}")
-    num_epochs: int | None = setting(None, help="passes over the training data; auto: the task's own", unit="epochs")
-    max_train_examples: int | None = setting(
-        None, help="train on this many examples only, the same for all trials", unit="examples", none="all"
-    )
     data_dir: str | None = setting(
         None, help="folder with the task's files; auto: the cache folder, filled by download"
     )
@@ -50,6 +42,7 @@ class SweepOptions:
     name: str | None = setting(None, help="the sweep's name in MLflow; auto: from task, grid and model")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("grid", self.grid, GRIDS)
         if not self.inits:
             raise UserError(f"inits: none given; allowed: {', '.join(INITS)}, comma-separated")
@@ -61,18 +54,11 @@ class SweepOptions:
         positive("cpus_per_trial", self.cpus_per_trial)
         if self.gpus_per_trial is not None and not self.gpus_per_trial >= 0:
             raise UserError(f"gpus_per_trial: {self.gpus_per_trial} is not allowed; give 0, 1 or a fraction of 1")
-        self.base()
 
     def base(self) -> dict[str, Any]:
         """The trial settings that all cells share."""
-        config = TrialConfig(
-            task=self.task,
-            model=self.model,
-            mapping=self.mapping,
-            num_epochs=self.num_epochs,
-            max_train_examples=self.max_train_examples,
-        )
-        return {name: value for name, value in asdict(config).items() if name not in self.axes()}
+        config = TrialConfig(**{field.name: getattr(self, field.name) for field in fields(Subject)})
+        return {name: value for name, value in config.settings().items() if name not in self.axes()}
 
     def axes(self) -> Axes:
         """The grid's axes, with the inits and seeds asked for."""
@@ -80,8 +66,13 @@ class SweepOptions:
 
     @property
     def data_folder(self) -> Path | None:
-        """The data folder, absolute, since workers run elsewhere; None for the cache folder."""
-        return Path(self.data_dir).expanduser().absolute() if self.data_dir else None
+        """The data folder, absolute, since workers run elsewhere; None for the cache folder.
+
+        The path of an own task is relative to it, and without it to the folder that we are in.
+        """
+        if self.data_dir:
+            return Path(self.data_dir).expanduser().absolute()
+        return None if self.task in TASKS else Path.cwd()
 
     @property
     def model_folder(self) -> Path | None:
@@ -91,7 +82,7 @@ class SweepOptions:
 
     def title(self) -> str:
         """The sweep's name in MLflow."""
-        return self.name or f"{self.task} {self.grid} {Path(self.model).name}"
+        return self.name or f"{Path(self.task).name} {self.grid} {Path(self.model).name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,4 +103,4 @@ class SweepSpec:
 
 def cell_key(config: TrialConfig) -> str:
     """16 hex digits that name a cell: a SHA-256 of its whole config."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(config.settings(), sort_keys=True).encode()).hexdigest()[:16]

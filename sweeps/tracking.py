@@ -24,8 +24,7 @@ from sweeps.spec import SweepOptions, SweepSpec, cell_key
 from sweeps.views import save_view
 from trainer.config import TrialConfig, TrialResult
 from trainer.errors import first_line
-from trainer.tasks import TASKS
-from trainer.tasks.task import Dataset, Split
+from trainer.tasks.task import Dataset, Split, Task
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +45,7 @@ def start_trial(store: "MlflowClient", run_id: str, config: TrialConfig, dataset
     """Makes a run a trial's: its cell as tags, its data as dataset inputs; what follows is the logger's."""
     from mlflow.entities import RunTag
 
-    tags = {recorded.KIND: "trial", recorded.CELL: cell_key(config), **data_tags(config.task, dataset)}
+    tags = {recorded.KIND: "trial", recorded.CELL: cell_key(config), **data_tags(config.definition, dataset)}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     store.log_inputs(run_id, datasets=dataset_inputs(config.task, dataset, config.max_train_examples))
     return TrialLogger(store, run_id)
@@ -131,7 +130,7 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
 
     tags = provenance_tags()
     grid = {recorded.KIND: "sweep", recorded.AXES: json.dumps(spec.axes), recorded.BASE: json.dumps(spec.base)}
-    uri, run = open_run(options.title(), run_id, {**tags, **grid, **data_tags(options.task, dataset)})
+    uri, run = open_run(options.title(), run_id, {**tags, **grid, **data_tags(options.definition, dataset)})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
     store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
@@ -150,39 +149,44 @@ def _experiment_id(store: "MlflowClient") -> str:
     return experiment.experiment_id if experiment else store.create_experiment(name)
 
 
-def data_tags(task: str, dataset: Dataset) -> dict[str, str]:
+def data_tags(task: Task, dataset: Dataset) -> dict[str, str]:
     """What the data was and how it is scored, as tags of a sweep and of its trials."""
     tags = {
-        recorded.METRIC: TASKS[task].metric,
+        recorded.METRIC: task.metrics_for(dataset)[0],
         recorded.DATA_DIGEST: dataset.digest,
         recorded.SPLIT: dataset.split,
         recorded.DATA_NOTE: dataset.note,
+        **{recorded.PREFIX + name: value for name, value in dataset.facts.items()},
     }
     return {name: value for name, value in tags.items() if value}
 
 
 def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) -> "list[DatasetInput]":
-    """The three splits as MLflow dataset inputs, with digest, source and sizes."""
+    """The splits as MLflow dataset inputs, with digest, source and sizes; one for both where valid is test."""
     from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 
     used = dataset.first_train_examples(max_train_examples)
+    splits = {"train": used.train, "valid": used.valid, "test": used.test}
+    if used.test is used.valid:
+        splits = {"train": used.train, "valid and test": used.test}
 
-    def described(name: str) -> DatasetInput:
-        split: Split = getattr(used, name)
+    def described(context: str, split: Split) -> DatasetInput:
         profile = {"examples": len(split), "classes": used.classes, "split": used.split, "note": used.note or "whole"}
+        if split.pieces is not None:
+            profile["pieces"] = split.num_pieces
         return DatasetInput(
             dataset=MlflowDataset(
-                name=task,
+                name=Path(task).name,
                 digest=split.digest,
                 source_type="local",
                 source=json.dumps({"uri": dataset.source}),
                 profile=json.dumps(profile),
             ),
-            tags=[InputTag(key="mlflow.data.context", value=name)],
+            tags=[InputTag(key="mlflow.data.context", value=context)],
         )
 
-    return [described(split) for split in ("train", "valid", "test")]
+    return [described(context, split) for context, split in splits.items()]
 
 
 class TrialLogger:

@@ -2,31 +2,44 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from sweeps.connection import client, shown
 from sweeps.provenance import provenance_tags
-from sweeps.tracking import open_run, start_trial
+from sweeps.tracking import SweepRecord, open_run, start_trial
 from trainer.commandline import run
 from trainer.settings import read_settings
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains one trial into the run that ``mlflow run`` made, or a new one, and prints its scores."""
+    """Trains one trial into a run of its own and prints its scores.
+
+    ``mlflow run`` has made a run and recorded there, for good, what it was given as text ("auto", "1e-4"). The trial's
+    run, with the settings as they are, then stands under that one, as a sweep's trials do.
+    """
     settings = read_settings(arguments, "python -m sweeps.train", "Train one model on one task, recorded in MLflow.")
-    from trainer.trial import Trial, load_dataset
+    from trainer.data import load_dataset
+    from trainer.trial import Trial
 
     config = settings.config
-    title = f"{config.task} {config.init} {config.optimizer} {config.learning_rate:g} seed {config.seed}"
-    uri, mlflow_run = open_run(title, os.environ.get("MLFLOW_RUN_ID"), provenance_tags())
-    run_id = mlflow_run.info.run_id
-    print(f"recorded in run {run_id} of {shown(uri)}", flush=True)
-    logger = start_trial(client(uri), run_id, config, load_dataset(config.task, settings.folder))
+    dataset = load_dataset(config.definition, settings.folder)
+    given, tags = os.environ.get("MLFLOW_RUN_ID"), provenance_tags()
+    title = f"{Path(config.task).name} {config.init} {config.optimizer} {config.learning_rate:g} seed {config.seed}"
+    uri, opened = open_run(title, given, tags)
+    if given:
+        record = SweepRecord(tracking_uri=uri, experiment_id=opened.info.experiment_id, run_id=given, tags=tags)
+        logger = record.start_trial(config, dataset)
+    else:
+        logger = start_trial(client(uri), opened.info.run_id, config, dataset)
+    print(f"recorded in run {logger.run_id} of {shown(uri)}", flush=True)
     try:
         for report in Trial(config, logger, data_dir=settings.folder):
             print(f"epoch {report.epoch}, step {report.step}: valid {report.valid_score:.4f}", flush=True)
             if report.result is not None:
                 logger.finish(report.result)
-                print(f"{report.result.outcome}, test {report.result.metrics.get('test/score', float('nan')):.4f}")
+                metrics = report.result.metrics
+                scores = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/")]
+                print(", ".join([report.result.outcome, *scores]))
     except BaseException as error:
         logger.fail(error)
         raise

@@ -54,10 +54,10 @@ class WorkerTrial(tune.Trainable):
         return TrialConfig(**self.place.base, **self.point)
 
     def _open_run(self) -> TrialLogger:
-        from trainer.trial import load_dataset
+        from trainer.data import load_dataset
 
         config = self._config()
-        return self.place.record.start_trial(config, load_dataset(config.task, self.place.data_dir))
+        return self.place.record.start_trial(config, load_dataset(config.definition, self.place.data_dir))
 
     def _begin(self) -> "Iterator[Report]":
         from trainer.trial import Trial

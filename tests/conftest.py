@@ -2,6 +2,7 @@
 
 import os
 import socket
+import string
 import subprocess
 import sys
 import threading
@@ -44,18 +45,30 @@ def real_models() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of 2 layers and 32 hidden units with a vocabulary of 1,100 tokens, its weights drawn by a seed."""
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny") / "tiny-bert", num_tokens=1100)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_for_music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with tokens for 128 pitches."""
+    return write_tiny_bert(tmp_path_factory.mktemp("tiny") / "tiny-bert", num_tokens=1200)
+
+
+def write_tiny_bert(folder: Path, num_tokens: int) -> Path:
+    """Its vocabulary has letters and digits, so that a text is more than unknown words."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-bert"
     folder.mkdir()
     special = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
-    words = [special.get(place, f"[unused{place}]" if place < 1000 else f"word{place}") for place in range(1100)]
+    pieces = [piece for letter in string.ascii_lowercase + string.digits for piece in (letter, f"##{letter}")]
+    pieces += [f"word{place}" for place in range(1000 + len(pieces), num_tokens)]
+    words = [special.get(place, f"[unused{place}]") for place in range(1000)] + pieces
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     BertTokenizer.from_pretrained(folder).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=1100,
+        vocab_size=num_tokens,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -88,6 +101,45 @@ def dna_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records = [f">{name}_{n}\n{sequence(500 - n % 2 * 100, 'AC'[n % 2])}\n{n % 2}\n" for n in range(200)]
         (folder / f"dna/{name}.txt").write_text("".join(records))
     return folder
+
+
+@pytest.fixture(scope="session")
+def task_files(dna_files: Path) -> Path:
+    """The same folder with generated files of every other discipline too."""
+    from tests.glue_files import write_glue
+    from tests.midi_files import write_music
+    from tests.protein_files import write_proteins
+
+    for write in (write_glue, write_proteins, write_music):
+        write(dna_files)
+    return dna_files
+
+
+@pytest.fixture(scope="session")
+def glue_forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the generated files of every GLUE task in both forms; tests only read them."""
+    from tests.glue_files import write_glue, write_glue_parquet
+
+    folder = tmp_path_factory.mktemp("glue")
+    write_glue(folder)
+    write_glue_parquet(folder)
+    return folder
+
+
+@pytest.fixture
+def glue_folder(tmp_path: Path) -> Path:
+    """Such a folder with tab-separated files, for one test to spoil."""
+    from tests.glue_files import write_glue
+
+    write_glue(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def pitch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of cached pitches, the test's own."""
+    monkeypatch.setenv("POLYMATH_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache/pitches"
 
 
 @pytest.fixture(scope="session")
@@ -163,10 +215,10 @@ def sweep(experiment: str, splice_dataset: "Dataset") -> "SweepRecord":
 @pytest.fixture
 def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Downloads from the loopback pass by any proxy, and are tried again at once."""
-    from trainer import sources
+    from trainer import downloads
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(sources, "RETRY_WAIT_S", 0)
+    monkeypatch.setattr(downloads, "RETRY_WAIT_S", 0)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def num_classes(dataset: Dataset) -> Counter[str]:
 
 @needs_data
 def test_real_splice_file_has_the_published_counts() -> None:
-    examples = SPLICE.read(DATA / "dna" / "splice.txt")
+    examples = SPLICE.read(DATA / "dna" / "splice.txt").train
     assert len(examples) == 3190
     assert Counter(SPLICE.classes[label] for label in examples.labels) == {"EI": 767, "IE": 768, "N": 1655}
     assert {len(sequence) for sequence in examples.sequences} == {60}
@@ -78,7 +78,7 @@ def test_real_split_is_90_5_5_of_every_record_once_and_always_the_same(task: str
     first, second = TASKS[task].load(DATA), TASKS[task].load(DATA)
     assert (len(first.train), len(first.valid), len(first.test)) == sizes
     together = first.train.sequences + first.valid.sequences + first.test.sequences
-    assert Counter(together) == Counter(TASKS[task].read(DATA / TASKS[task].files[0].path).sequences)
+    assert Counter(together) == Counter(TASKS[task].read(DATA / TASKS[task].files[0].path).train.sequences)
     assert first.digest == second.digest
     assert first.valid.sequences == second.valid.sequences
     assert first.test.labels.tolist() == second.test.labels.tolist()
@@ -111,11 +111,11 @@ def test_label_stays_with_its_sequence(tmp_path: Path) -> None:
 def test_line_ends_of_every_platform_and_trailing_blanks_are_read_alike(
     tmp_path: Path, task: Task, lines: list[str]
 ) -> None:
-    expected = task.read(write(tmp_path, task, lines))
+    expected = task.read(write(tmp_path, task, lines)).train
     assert len(expected) == 24
     for end in (b"\r\n", b"\n\n\n", b" \n"):
         content = end.join(line.encode() for line in lines) if end != b"\n\n\n" else "\n".join(lines).encode() + end
-        read = task.read(write(tmp_path, task, content))
+        read = task.read(write(tmp_path, task, content)).train
         assert read.sequences == expected.sequences
         assert read.labels.tolist() == expected.labels.tolist()
 

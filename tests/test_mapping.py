@@ -6,21 +6,51 @@ import numpy as np
 import pytest
 
 from trainer.errors import UserError
-from trainer.mapping import FIRST_ORDINARY_ID, MAPPINGS, Vocabulary, map_symbols, shift
+from trainer.mapping import FIRST_ORDINARY_ID, MAPPINGS, TEXT_MAPPINGS, Vocabulary, map_symbols, map_tokens
 from trainer.models import read_vocabulary
 
 ARCHITECTURES = ("bert-base-uncased", "roberta-base", "albert-base-v1")
 
 
+def table(
+    vocabulary: Vocabulary, mapping: str, *, seed: int = 0, shift_by: int = 1000, keep: bool = False
+) -> np.ndarray:
+    return map_tokens(mapping, vocabulary, seed=seed, shift_by=shift_by, keep_special_tokens=keep)
+
+
 def test_shift_turns_the_papers_sentence_into_the_papers_example(real_models: Path) -> None:
     vocabulary = read_vocabulary(real_models / "bert-base-uncased")
     ids = np.array([vocabulary.tokens.index(w) for w in "his healthy sense of satire is light and fun . . .".split()])
-    shifted = [vocabulary.tokens[i] for i in shift(ids, 1000, len(vocabulary.tokens))]
+    shifted = [vocabulary.tokens[i] for i in table(vocabulary, "shift")[ids]]
     assert shifted == "canadian franz ##me 1988 ##pia leader watch sports czech at at at".split()
 
 
-def test_shift_wraps_around_the_vocabulary() -> None:
-    assert shift(np.array([29_999, 30_521]), 1000, 30_522).tolist() == [477, 999]
+def test_shift_moves_every_id_special_or_not_around_the_vocabulary(real_models: Path) -> None:
+    vocabulary = read_vocabulary(real_models / "bert-base-uncased")
+    mapped = table(vocabulary, "shift")
+    assert mapped[[0, 101, 102, 29_999, 30_521]].tolist() == [1000, 1101, 1102, 477, 999]
+    assert table(vocabulary, "shift", shift_by=-1)[[0, 1]].tolist() == [30_521, 0]
+
+
+@pytest.mark.parametrize("model", [*ARCHITECTURES, "bert-base-chinese"])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("mapping", TEXT_MAPPINGS)
+def test_no_two_tokens_of_a_text_become_the_same_one(real_models: Path, model: str, mapping: str, keep: bool) -> None:
+    vocabulary = read_vocabulary(real_models / model)
+    mapped = table(vocabulary, mapping, keep=keep)
+    assert sorted(mapped) == list(range(len(vocabulary.tokens)))
+    special = sorted(vocabulary.special_ids)
+    if keep or mapping == "identity":
+        assert mapped[special].tolist() == special
+    moved = np.mean(mapped != np.arange(len(mapped)))
+    assert moved == 0 if mapping == "identity" else moved > 0.99
+
+
+def test_the_permutation_depends_on_the_seed_and_on_nothing_else(real_models: Path) -> None:
+    vocabulary = read_vocabulary(real_models / "bert-base-uncased")
+    first, again = (table(vocabulary, "permutation", seed=3, shift_by=c) for c in (1, 2))
+    assert first.tolist() == again.tolist()
+    assert np.mean(first == table(vocabulary, "permutation", seed=4)) < 0.01
 
 
 @pytest.mark.parametrize("model", [*ARCHITECTURES, "bert-base-chinese"])
@@ -52,8 +82,27 @@ def test_frequent_takes_the_commonest_english_words(real_models: Path, model: st
     assert ids.tolist() == map_symbols("frequent", vocabulary, "ACGT", seed=5).tolist()
 
 
+def test_frequent_takes_the_commonest_characters_of_chinese(real_models: Path) -> None:
+    vocabulary = read_vocabulary(real_models / "bert-base-chinese")
+    ids = map_symbols("frequent", vocabulary, "".join(map(chr, range(128))), seed=0)
+    assert [vocabulary.tokens[i] for i in ids[:5]] == [*"的一是不了"] and len(set(ids.tolist())) == 128
+
+
+def test_unused_takes_tokens_that_pre_training_never_saw(real_models: Path) -> None:
+    vocabulary = read_vocabulary(real_models / "bert-base-uncased")
+    ids = map_symbols("unused", vocabulary, "".join(map(chr, range(128))), seed=0)
+    assert len(set(ids.tolist())) == 128
+    assert all(vocabulary.tokens[i].startswith("[unused") for i in ids)
+
+
+def test_unused_is_refused_where_the_model_has_no_such_tokens(real_models: Path) -> None:
+    vocabulary = read_vocabulary(real_models / "albert-base-v1")
+    with pytest.raises(UserError, match=r"mapping: 'unused' needs 4 unused tokens.*too few; give mapping=random"):
+        map_symbols("unused", vocabulary, "ACGT", seed=0)
+
+
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_too_small_a_vocabulary_is_refused_in_one_line(mapping: str) -> None:
     vocabulary = Vocabulary(tokens=("[PAD]", "a"), special_ids=frozenset({0}), begin_id=0, end_id=0, pad_id=0)
-    with pytest.raises(UserError, match=f"mapping: '{mapping}' needs 4 ordinary tokens.*larger vocabulary"):
+    with pytest.raises(UserError, match=f"mapping: '{mapping}' needs 4 .*too few; give "):
         map_symbols(mapping, vocabulary, "ACGT", seed=0)

@@ -38,6 +38,15 @@ def test_composer_is_in_a_table_of_its_own() -> None:
     assert (figure.value, figure.table) == (35.7, "table 6")
 
 
+def test_glue_has_the_figures_of_its_dev_set_by_mapping() -> None:
+    figures = {
+        mapping: paper_figure("mnli", "pretrained", mapping, "bert-base-uncased")
+        for mapping in ("identity", "shift 1000", "permutation")
+    }
+    assert [figure and figure.value for figure in figures.values()] == [84.15, 69.25, 68.4], "matched and mismatched"
+    assert paper_figure("mnli", "pretrained", "shift 7", "bert-base-uncased") is None
+
+
 @pytest.mark.parametrize(
     "task, init, mapping",
     [("demo", "pretrained", "random"), ("h4", "checkpoint", "random"), ("h4", "pretrained", "unused")],

@@ -15,16 +15,23 @@ from analysis.__main__ import CompareOptions
 from sweeps.spec import SweepOptions
 from tests.conftest import ROOT
 from trainer.commandline import parse
+from trainer.describe import Settings as DescribeSettings
 from trainer.fetch import Settings as FetchSettings
 from trainer.settings import TrialSettings
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-ENTRY_POINTS = {"sweep": SweepOptions, "train": TrialSettings, "compare": CompareOptions, "fetch": FetchSettings}
+ENTRY_POINTS = {
+    "sweep": SweepOptions,
+    "train": TrialSettings,
+    "describe": DescribeSettings,
+    "compare": CompareOptions,
+    "fetch": FetchSettings,
+}
 PINS = [line for line in yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"][-1]["pip"] if line[0] != "-"]
 
 
 def test_the_face_has_its_entry_points() -> None:
-    assert set(PROJECT["entry_points"]) == {"main", "sweep", "train", "compare", "fetch"}
+    assert set(PROJECT["entry_points"]) == {"main", *ENTRY_POINTS}
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
@@ -62,7 +69,7 @@ def test_the_makefile_installs_the_pins_of_conda_yaml() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["sweeps", "sweeps.train", "trainer", "trainer.fetch", "trainer.pretrain", "analysis"]
+    "module", ["sweeps", "sweeps.train", "trainer", "trainer.fetch", "trainer.describe", "trainer.pretrain", "analysis"]
 )
 def test_help_tells_every_option_and_loads_nothing_heavy(module: str) -> None:
     script = f"""
@@ -79,7 +86,7 @@ except SystemExit as end:
     assert "(default: " in done.stdout
 
 
-def test_mlflow_run_trains_a_sweep_and_compares_it(dna_files: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_mlflow_run_trains_a_sweep_and_a_trial_and_compares(dna_files: Path, tiny_model: Path, tmp_path: Path) -> None:
     """From a raw file to a table in a fresh SQLite store, through the project's face."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
@@ -105,6 +112,11 @@ def test_mlflow_run_trains_a_sweep_and_compares_it(dna_files: Path, tiny_model: 
     )
     assert done.returncode == 0, done.stderr
     assert "splice compare tiny-bert: 1 trials" in done.stdout and "accuracy ↑" in done.stdout
+    done = mlflow_run(
+        "train", task="splice", data_dir=dna_files, model=tiny_model, init="scratch", num_epochs=1, learning_rate="1e-4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finished, test/score " in done.stdout
     done = mlflow_run("compare", tasks="splice", output=tmp_path / "tables")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {"compare.md", "compare.csv", "compare.tex"}

@@ -12,8 +12,9 @@ import pytest
 
 from tests.conftest import files_in, refusal
 from tests.http_server import CHUNK, CONTENT, GUARD_S, Server, blob_id
-from trainer import sources
-from trainer.sources import Source, cache_folder, download, git_blob, locate
+from trainer import downloads
+from trainer.downloads import download, git_blob
+from trainer.sources import Source
 from trainer.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def test_resumed_by_a_later_start_after_every_attempt_was_cut(server: Server, tm
     message = refusal(lambda: download(server.source, tmp_path))
     assert "the connection was cut" in message and "start again to resume" in message
     assert files_in(tmp_path) == {"dna/H4.txt.part"}
-    assert len(server.ranges) == sources.NUM_ATTEMPTS
+    assert len(server.ranges) == downloads.NUM_ATTEMPTS
     assert download(server.source, tmp_path).read_bytes() == CONTENT
     assert server.ranges[-1] == f"bytes={CHUNK}-"
     assert server.num_bytes_sent == len(CONTENT)
@@ -128,14 +129,14 @@ def test_connection_that_never_comes_is_not_waited_for_twice(monkeypatch: pytest
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", swallow)
     message = refusal(lambda: download(TASKS["h4"].files[0], tmp_path))
-    assert f"no connection within {sources.CONNECT_TIMEOUT_S:g} s" in message
-    assert waits == [sources.CONNECT_TIMEOUT_S]
+    assert f"no connection within {downloads.CONNECT_TIMEOUT_S:g} s" in message
+    assert waits == [downloads.CONNECT_TIMEOUT_S]
 
 
 def test_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(downloads, "READ_TIMEOUT_S", 0.05)
     end = threading.Event()
-    server.holds = [lambda: end.wait(GUARD_S)] * sources.NUM_ATTEMPTS
+    server.holds = [lambda: end.wait(GUARD_S)] * downloads.NUM_ATTEMPTS
     try:
         assert "the server was silent for 0.05 s" in refusal(lambda: download(server.source, tmp_path))
     finally:
@@ -173,7 +174,8 @@ def test_second_process_waits_for_the_first(server: Server, tmp_path: Path) -> N
     started = threading.Event()
     server.holds = [lambda: release.wait(GUARD_S)]
     program = (
-        "import sys; from pathlib import Path; from trainer.sources import Source, download;"
+        "import sys; from pathlib import Path;"
+        "from trainer.downloads import download; from trainer.sources import Source;"
         "download(Source(path=sys.argv[1], url=sys.argv[2], git_blob=sys.argv[3]), Path(sys.argv[4]))"
     )
     source = server.source
@@ -218,59 +220,6 @@ def test_in_a_pipe_a_download_is_one_line(server: Server, tmp_path: Path, capsys
 @pytest.mark.parametrize("path", ["../H4.txt", "dna/../../H4.txt", "/etc/H4.txt", "", ".", "dna\\..\\H4.txt", "C:/H4"])
 def test_path_out_of_the_folder_is_refused(path: str) -> None:
     assert repr(path) in refusal(lambda: Source(path=path, url="http://127.0.0.1/", git_blob=blob_id(b"")))
-
-
-def test_locate_downloads_into_the_cache_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLYMATH_DATA", str(tmp_path / "cache"))
-    paths = {locate(server.source, None) for _ in range(2)}
-    assert paths == {tmp_path / "cache" / "dna" / "H4.txt"}
-    assert server.ranges == [None]
-
-
-def test_cache_folder_is_the_environments_else_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("POLYMATH_DATA", "~/data")
-    assert cache_folder() == Path.home() / "data"
-    monkeypatch.setenv("POLYMATH_DATA", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "polymath"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "polymath"
-
-
-@pytest.mark.parametrize("name", ["dna/H4.txt", "H4.txt"])
-def test_data_dir_is_taken_as_it_is_in_both_layouts(server: Server, tmp_path: Path, name: str) -> None:
-    (tmp_path / "dna").mkdir()
-    (tmp_path / name).write_text("a subset")
-    assert locate(server.source, tmp_path) == tmp_path / name
-    assert server.ranges == []
-
-
-def test_mistyped_data_dir_names_its_neighbour(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "shared-data").mkdir()
-    message = refusal(lambda: locate(server.source, tmp_path / "shard-data"))
-    for part in ("data_dir", str(tmp_path / "shard-data"), "did you mean 'shared-data'", "dna/H4.txt"):
-        assert part in message
-
-
-def test_data_dir_without_the_file_says_where_to_get_it(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "h4.TXT").touch()
-    message = refusal(lambda: locate(server.source, tmp_path))
-    for part in (
-        "data_dir",
-        str(tmp_path),
-        "dna/H4.txt",
-        "did you mean 'h4.TXT'",
-        server.source.url,
-        "leave data_dir out",
-    ):
-        assert part in message
-    assert server.ranges == []
-
-
-def test_data_dir_that_is_a_file_is_refused(server: Server, tmp_path: Path) -> None:
-    file = tmp_path / "H4.txt"
-    file.touch()
-    assert "is a file; give the folder" in refusal(lambda: locate(server.source, file))
 
 
 def test_git_blob_of_known_content(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,49 @@ def test_the_run_that_mlflow_made_becomes_the_sweeps_run_and_trials_get_their_ow
     run, trials, _ = runs_of(experiment)
     assert run.info.run_id == made
     assert len({trial.info.run_id for trial in trials} - {made}) == 2
+
+
+def test_a_users_own_file_is_swept_and_what_was_understood_comes_first(
+    tiny_model: Path, experiment: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a path relative to where the sweep is started, which workers in other folders must find too."""
+    rows = [f"{'xyz'[number % 3] * 9}-{number},{['low', 'mid', 'high'][number % 3]}\n" for number in range(60)]
+    (tmp_path / "mine.csv").write_text("sequence,label\n" + "".join(rows))
+    path = os.path.relpath(tmp_path / "mine.csv")
+    options = ["--task", path, "--model", str(tiny_model), "--grid", "compare", "--num-epochs", "1"]
+    assert main([*options, "--inits", "scratch"]) == 0
+    printed = capfd.readouterr().out
+    understood = printed[: printed.index("recorded in run")]
+    assert "60: train 54, valid 3, test 3" in understood and "symbols   14: - 0 1" in understood
+    assert "\nmine.csv, tiny-bert: accuracy" in printed, "the table names it"
+    _, (trial,), _ = runs_of(experiment)
+    assert trial.data.params["task"] == path and trial.data.tags[recorded.METRIC] == "accuracy"
+
+
+def test_a_text_task_is_swept_with_one_dataset_for_valid_and_test(
+    tiny_model: Path, task_files: Path, experiment: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--task", "mrpc", "--data-dir", str(task_files), "--model", str(tiny_model), "--mapping", "shift"]
+    assert main([*options, "--grid", "compare", "--inits", "scratch,pretrained", "--shift-by", "7"]) == 0
+    assert "24 train, 12 dev (valid and test) examples" in capfd.readouterr().out
+    _, trials, _ = runs_of(experiment)
+    for trial in trials:
+        assert trial.data.params["shift_by"] == "7" and trial.data.params["keep_special_tokens"] == "False"
+        assert trial.data.metrics["valid/score"] == trial.data.metrics["test/f1"]
+        contexts = [entry.tags[0].value for entry in trial.inputs.dataset_inputs]
+        assert sorted(contexts) == ["train", "valid and test"]
+
+
+def test_skipped_files_are_counted_in_the_runs_tags(
+    tiny_model_for_music: Path, task_files: Path, experiment: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(task_files / "music", tmp_path / "music")
+    (tmp_path / "music/maestro-v1.0.0/2004/train_1.midi").write_bytes(b"MThd, and no more")
+    options = ["--task", "composer", "--data-dir", str(tmp_path), "--model", str(tiny_model_for_music)]
+    assert main([*options, "--grid", "compare", "--inits", "scratch", "--num-epochs", "1"]) == 0
+    sweep_run, (trial,), _ = runs_of(experiment)
+    assert trial.data.tags["polymath.skipped_files"] == sweep_run.data.tags["polymath.skipped_files"] == "1"
+    said = capfd.readouterr()
+    assert "train_1.midi" in said.err and "1 skipped files" in said.out

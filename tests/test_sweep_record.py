@@ -53,7 +53,7 @@ def test_an_open_sweep_has_its_grid_its_options_and_its_data(
     axes = {"seed": [0], "optimizer": ["adam"], "learning_rate": [1e-5], "init": ["pretrained", "scratch"]}
     assert json.loads(run.data.tags[recorded.AXES]) == axes
     assert json.loads(run.data.tags[recorded.BASE])["task"] == "splice"
-    assert run.data.params["num_epochs"] == "auto" and run.data.params["grid"] == "compare"
+    assert run.data.params["num_epochs"] == "20" and run.data.params["grid"] == "compare"
     assert digests(run) == {name: getattr(splice_dataset, name).digest for name in ("train", "valid", "test")}
 
 

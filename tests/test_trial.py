@@ -51,10 +51,11 @@ def train(tiny_model: Path, dna_files: Path, **fields: Any) -> tuple[TrialResult
 
 def reference_losses(tiny_model: Path, dna_files: Path, config: TrialConfig) -> list[float]:
     """The same training as a plain loop: padded batches, an explicit mask, the decay written out."""
+    from trainer.data import encode_dataset, load_dataset
     from trainer.models import build_model
-    from trainer.trial import encode_dataset
 
-    encoded, labels = encode_dataset(config.task, dna_files, tiny_model, config.mapping, config.seed)["train"]
+    encoded = encode_dataset(config, dna_files, tiny_model)["train"]
+    labels = load_dataset(config.definition, dna_files).train.labels
     num_classes = int(labels.max()) + 1
     model = build_model(tiny_model, init=config.init, num_outputs=num_classes, seed=config.seed)
     optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)

@@ -3,33 +3,72 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 import numpy as np
 
 from trainer.config import TrialConfig
+from trainer.metrics import vote
+from trainer.tasks.task import Dataset
 
 
 def config_json(config: TrialConfig) -> bytes:
-    """The config as an indented JSON object."""
-    return (json.dumps(asdict(config), indent=2) + "\n").encode()
+    """The settings of a trial as an indented JSON object."""
+    return (json.dumps(config.settings(), indent=2) + "\n").encode()
 
 
-def predictions_csv(classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray) -> bytes:
-    """A row per test example: its position, label, predicted class and every class's probability."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["example", "label", "prediction", *(f"probability_{name}" for name in classes)])
+def predictions(dataset: Dataset, test_predictions: np.ndarray) -> dict[str, bytes]:
+    """The test predictions as tables, file name -> CSV: a row for each example that is scored.
+
+    Where segments vote on their pieces, ``test.csv`` has the pieces, with each class's share of the votes, and
+    ``segments.csv`` the segments.
+
+    Args:
+        test_predictions: (N, C) class probabilities, or (N,) numbers.
+    """
+    test = dataset.test
+    if not dataset.classes:
+        rows = ([place, *pair] for place, pair in enumerate(zip(test.labels, test_predictions, strict=True)))
+        return {"test.csv": _csv(["example", "label", "prediction"], rows)}
+    if test.pieces is None:
+        return {"test.csv": _class_table(dataset.classes, test.labels, test_predictions)}
+    labels_P, votes_PC = vote(test.labels, test_predictions, test.pieces)
+    return {
+        "test.csv": _class_table(dataset.classes, labels_P, votes_PC),
+        "segments.csv": _class_table(dataset.classes, test.labels, test_predictions, test.pieces),
+    }
+
+
+def _class_table(
+    classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray, pieces_N: np.ndarray | None = None
+) -> bytes:
+    """Position, piece if any, label, predicted class and every class's probability."""
+    piece = [] if pieces_N is None else ["piece"]
+    header = ["example", *piece, "label", "prediction", *(f"probability_{name}" for name in classes)]
     predicted_N = probabilities_NC.argmax(axis=1)
-    examples = zip(labels_N, predicted_N, probabilities_NC, strict=True)
-    for position, (label, predicted, probabilities_C) in enumerate(examples):
-        shown = [f"{probability:.6g}" for probability in probabilities_C]
-        rows.writerow([position, classes[label], classes[predicted], *shown])
+    rows = (
+        [
+            place,
+            *([] if pieces_N is None else [pieces_N[place]]),
+            classes[labels_N[place]],
+            classes[predicted_N[place]],
+            *(f"{probability:.6g}" for probability in probabilities_NC[place]),
+        ]
+        for place in range(len(labels_N))
+    )
+    return _csv(header, rows)
+
+
+def _csv(header: list[str], rows: Iterable[list[object]]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
     return text.getvalue().encode()
 
 
-def loss_curve_png(config: TrialConfig, losses: Sequence[float]) -> bytes:
+def loss_curve_png(config: TrialConfig, losses: Sequence[float], unit: str) -> bytes:
     """Training loss over steps, with its running mean; 640 x 400 pixels."""
     from matplotlib.figure import Figure
 
@@ -40,8 +79,10 @@ def loss_curve_png(config: TrialConfig, losses: Sequence[float]) -> bytes:
     axes = figure.subplots()
     axes.plot(range(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.8, label="each step")
     axes.plot(range(window, len(losses) + 1), means, color="#08519c", linewidth=1.6, label=f"mean of {window} steps")
-    axes.set(xlabel="step", ylabel="training loss (nats)")
-    axes.set_title(f"{config.task}, {config.init}, {config.optimizer} {config.learning_rate:g}, seed {config.seed}")
+    axes.set(xlabel="step", ylabel=f"training loss ({unit})")
+    axes.set_title(
+        f"{PurePath(config.task).name}, {config.init}, {config.optimizer} {config.learning_rate:g}, seed {config.seed}"
+    )
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()

@@ -5,6 +5,7 @@ dataclass itself, so the command line, MLproject and Python callers get the same
 """
 
 import argparse
+import os
 import sys
 import types
 import typing
@@ -106,9 +107,17 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, program: str, d
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Runs an entry point: a user's mistake ends in one line on stderr and status 2, Ctrl-C in status 130."""
+    """Runs an entry point: a user's mistake ends in one line on stderr and status 2, Ctrl-C in status 130.
+
+    A reader that stops reading (``... | head``) ends it quietly.
+    """
     try:
-        sys.exit(main(sys.argv[1:]))
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere
+        sys.exit(1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,8 @@
-"""Token mappings: which subword token stands for each symbol of a sequence.
+"""Token mappings: which subword token stands for each symbol of a sequence, or takes the place of a text's token.
 
 The paper (section 3.1, arXiv 2103.07162) maps every symbol of a non-text discipline to one subword token of the
-language model: to a frequent one, or, in the later version, to one drawn at random. Special tokens stay.
+language model: to a frequent one, or, in the later version, to one drawn at random. Special tokens stay. A text's
+tokens are mapped to other tokens, so that the words lose their meaning and the sentences keep their structure.
 """
 
 import re
@@ -14,6 +15,14 @@ from trainer.errors import UserError
 
 # BERT keeps its special, [unused] and single-character tokens below this id; the paper draws above it.
 FIRST_ORDINARY_ID = 1000
+UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+")  # BERT's and RoBERTa's tokens that stand for nothing
+
+# The most frequent characters of modern Chinese, after Jun Da's list (lingua.mtsu.edu/chinese-computing).
+FREQUENT_HAN = (
+    "的一是不了人我在有他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事"
+    "成方多经么去法学如都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把机十民第公此"
+    "已工使情明性知全三又关点正业外将两高间由问很最重并物手应战向头文体政美相见被利什二等产或新己制身果加西斯月话合回特代"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +48,7 @@ class Vocabulary:
             [
                 token_id
                 for token_id, token in enumerate(self.tokens)
-                if token_id >= FIRST_ORDINARY_ID
-                and token_id not in self.special_ids
-                and not re.fullmatch(r"\[unused\d+\]", token)
+                if token_id >= FIRST_ORDINARY_ID and token_id not in self.special_ids and not UNUSED.fullmatch(token)
             ],
             dtype=np.int64,
         )
@@ -54,11 +61,14 @@ def random_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarra
 
 
 def frequent_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarray:
-    """(S,) ids of the most frequent whole words, the same for every seed.
+    """(S,) ids of the most frequent words, the same for every seed.
 
     The subword vocabularies of BERT (uncased), RoBERTa and ALBERT list words by falling frequency in their
-    pre-training text, so these are the first words of two letters or more: "the", "of", "and", "in", ...
+    pre-training text, so these are the first words of two letters or more: "the", "of", "and", "in", ... That of
+    Chinese BERT lists characters by code point, so there the frequent ones are looked up: "的", "一", "是", "不", ...
     """
+    if {*FREQUENT_HAN} <= {*vocabulary.tokens}:
+        return np.array([vocabulary.tokens.index(word) for word in FREQUENT_HAN[:num_symbols]], dtype=np.int64)
     word_starts_bare = not any(token.startswith(("Ġ", "▁")) for token in vocabulary.tokens)
     word = re.compile(r"[^\W\d_]{2,}" if word_starts_bare else r"[Ġ▁][^\W\d_]{2,}")
     ids = [
@@ -69,19 +79,20 @@ def frequent_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndar
     return np.array(ids[:num_symbols], dtype=np.int64)
 
 
-def shift(ids: np.ndarray, shift_by: int, vocabulary_size: int) -> np.ndarray:
-    """Ids of any shape, each moved by shift_by places around the vocabulary: T(i) = (i + c) mod D.
-
-    The mapping of the text tasks (section 3.1): it keeps a sentence's structure and takes its words' meaning. The
-    paper's own code moves every id, [CLS], [SEP] and [PAD] too.
-    """
-    return (ids + shift_by) % vocabulary_size
+def unused_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarray:
+    """(S,) ids of tokens that pre-training never saw, the same for every seed: to show that they do not serve."""
+    ids = [token_id for token_id, token in enumerate(vocabulary.tokens) if UNUSED.fullmatch(token)]
+    return np.array(ids[:num_symbols], dtype=np.int64)
 
 
 MAPPINGS: dict[str, Callable[[Vocabulary, int, int], np.ndarray]] = {
     "random": random_ids,
     "frequent": frequent_ids,
+    "unused": unused_ids,
 }
+
+
+KINDS = {"random": f"ordinary (id {FIRST_ORDINARY_ID} and above, not special)", "frequent": "word", "unused": "unused"}
 
 
 def map_symbols(name: str, vocabulary: Vocabulary, symbols: str, seed: int) -> np.ndarray:
@@ -98,11 +109,53 @@ def map_symbols(name: str, vocabulary: Vocabulary, symbols: str, seed: int) -> n
     Raises:
         UserError: when the vocabulary has fewer usable tokens than there are symbols.
     """
-    usable = len(vocabulary.ordinary_ids())
-    ids = MAPPINGS[name](vocabulary, len(symbols), seed) if usable >= len(symbols) else np.empty(0, dtype=np.int64)
+    try:
+        ids = MAPPINGS[name](vocabulary, len(symbols), seed)
+    except ValueError:  # fewer to draw from than there are symbols
+        ids = np.empty(0, dtype=np.int64)
     if len(ids) < len(symbols):
+        remedy = "mapping=random" if name == "unused" else "a model with a larger vocabulary"
         raise UserError(
-            f"mapping: {name!r} needs {len(symbols)} ordinary tokens (id {FIRST_ORDINARY_ID} and above, not special), "
-            f"the model's vocabulary of {len(vocabulary.tokens)} has too few; give a model with a larger vocabulary"
+            f"mapping: {name!r} needs {len(symbols)} {KINDS[name]} tokens, one for each symbol, and the model's "
+            f"vocabulary of {len(vocabulary.tokens)} has too few; give {remedy}"
         )
     return ids
+
+
+def identity_table(num_tokens: int, seed: int, shift_by: int) -> np.ndarray:
+    """(D,) every token itself: the text as it is."""
+    return np.arange(num_tokens)
+
+
+def shift_table(num_tokens: int, seed: int, shift_by: int) -> np.ndarray:
+    """(D,) every token moved by shift_by places around the vocabulary: T(i) = (i + c) mod D."""
+    return (np.arange(num_tokens) + shift_by) % num_tokens
+
+
+def permutation_table(num_tokens: int, seed: int, shift_by: int) -> np.ndarray:
+    """(D,) every token another one, drawn by seed."""
+    return np.random.default_rng(seed).permutation(num_tokens)
+
+
+TEXT_MAPPINGS: dict[str, Callable[[int, int, int], np.ndarray]] = {
+    "identity": identity_table,
+    "shift": shift_table,
+    "permutation": permutation_table,
+}
+
+
+def map_tokens(name: str, vocabulary: Vocabulary, *, seed: int, shift_by: int, keep_special_tokens: bool) -> np.ndarray:
+    """What becomes of every token of a text: (D,) token ids, a permutation of the vocabulary's D.
+
+    Args:
+        name: a key of ``TEXT_MAPPINGS``.
+        seed: draws the permutation.
+        shift_by: c of the shift.
+        keep_special_tokens: whether [CLS], [SEP], [PAD] and the like stay, and the others are mapped among themselves.
+            The paper's own code (github.com/sky1456723/BERT-non-text) maps every id of the input.
+    """
+    ids = np.arange(len(vocabulary.tokens))
+    mapped = np.setdiff1d(ids, list(vocabulary.special_ids)) if keep_special_tokens else ids
+    table = ids.copy()
+    table[mapped] = mapped[TEXT_MAPPINGS[name](len(mapped), seed, shift_by)]
+    return table

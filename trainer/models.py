@@ -4,6 +4,7 @@ Importing this module is cheap; torch and transformers come in when a model is b
 """
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,11 @@ from trainer.mapping import Vocabulary
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet", "longformer", "esm")
 FETCHED_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # never pickled weights
 
 
@@ -75,14 +77,24 @@ def _fetch_from_hub(name: str) -> Path:
 
 
 @lru_cache(maxsize=4)
-def read_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary and special tokens of a model folder's tokenizer."""
+def read_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a model folder.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers and tokenizers raise many types for a broken file
         raise UserError(f"model: the tokenizer in {folder} cannot be read ({first_line(error)})") from error
+
+
+@lru_cache(maxsize=4)
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary and special tokens of a model folder's tokenizer."""
+    tokenizer = read_tokenizer(folder)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return Vocabulary(
         tokens=tuple(tokens),
@@ -90,6 +102,31 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         begin_id=tokenizer.cls_token_id,
         end_id=tokenizer.sep_token_id,
         pad_id=tokenizer.pad_token_id,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a model takes beside token ids and attention mask.
+
+    Attributes:
+        max_tokens: longest sequence, special tokens counted.
+        token_types: whether it tells the sentences of a pair apart by token types.
+        first_position: the number of a sequence's first position. RoBERTa counts from its padding id + 1, and without
+            being told takes every token with that id, mapped there or not, for padding.
+    """
+
+    max_tokens: int
+    token_types: bool
+    first_position: int
+
+
+def read_inputs(config: "PretrainedConfig") -> Inputs:
+    """What the architecture takes."""
+    positions = getattr(config, "max_position_embeddings", 512)
+    first = config.pad_token_id + 1 if config.model_type in COUNTS_FROM_PADDING else 0
+    return Inputs(
+        max_tokens=positions - first, token_types=getattr(config, "type_vocab_size", 0) > 1, first_position=first
     )
 
 

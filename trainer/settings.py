@@ -6,6 +6,8 @@ from pathlib import Path
 
 from trainer.commandline import parse, setting
 from trainer.config import TrialConfig
+from trainer.data import load_dataset
+from trainer.describe import describe
 from trainer.models import find_model
 from trainer.tasks import TASKS
 
@@ -32,10 +34,14 @@ class TrialSettings(TrialConfig):
 def read_settings(arguments: Sequence[str], program: str, description: str) -> TrialSettings:
     """The settings of one trial; its data and model are looked at before torch takes its seconds to import.
 
+    Of a user's own data, says what was understood.
+
     Raises:
         UserError: for a wrong option, and for data or a model that cannot be used.
     """
     settings = parse(TrialSettings, arguments, program=program, description=description)
-    TASKS[settings.task].load(settings.folder)
+    dataset = load_dataset(settings.definition, settings.folder)
+    if settings.task not in TASKS:
+        print(*describe(settings.definition, dataset, settings.max_length or 0), sep="\n", flush=True)
     find_model(settings.model, needs_weights=settings.init != "scratch")
     return settings

@@ -1,29 +1,20 @@
-"""Where a data file comes from, and how it gets onto this machine whole or not at all.
+"""Where a data file comes from, and where on this machine it lies."""
 
-Why not pooch: it starts every interrupted download again from the first byte, and it cannot check git blob ids, the
-only checksums that the DNA files' upstream publishes.
-"""
-
-import hashlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from trainer.archives import is_inside
+from trainer.downloads import DownloadError, Report, download
 from trainer.errors import UserError, near
 
 if TYPE_CHECKING:
     import requests
-
-CONNECT_TIMEOUT_S = 4.0  # for each of the host's addresses (GitHub has four), where a firewall swallows everything
-READ_TIMEOUT_S = 30.0  # between two pieces of an answer, not for the whole of it
-NUM_ATTEMPTS = 3
-RETRY_WAIT_S = 0.5  # before the second attempt; twice that before the third
-_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,25 +23,61 @@ class Source:
 
     Attributes:
         path: where it lies in a data folder in upstream's layout, e.g. "dna/H4.txt"; "/" on every platform.
-        url: where to download it.
-        git_blob: 40 hex digits, the SHA-1 of ``blob SIZE\\0`` and the content.
+        url: where to download it; "" where it can only be had by hand, from ``homepage``.
+        homepage: for people: where to get it by hand.
+        git_blob: 40 hex digits, the SHA-1 of ``blob SIZE\\0`` and the content; "" where upstream publishes none.
+        sha256: 64 hex digits of what the url gives; "" where upstream publishes none.
+        unpack: where the url gives a zip or tar archive, the folder ("music") in which unpacking it makes ``path``;
+            None where it gives the file itself.
 
     Raises:
-        UserError: for a path that would lead out of the data folder.
+        UserError: for a path that would lead out of the data folder, or a url of another kind than http(s).
     """
 
     path: str
-    url: str
-    git_blob: str
+    url: str = ""
+    homepage: str = ""
+    git_blob: str = ""
+    sha256: str = ""
+    unpack: str | None = None
 
     def __post_init__(self) -> None:
-        parts = PurePosixPath(self.path).parts
-        if not parts or parts[0] == "/" or ".." in parts or "\\" in self.path or ":" in parts[0]:
+        if not is_inside(self.path):
             raise UserError(f"path: {self.path!r} is not allowed; give a file's path inside the data folder")
+        if self.url and not self.url.startswith(("https://", "http://")):
+            raise UserError(f"url: {self.url!r} is not allowed; give one that starts with https:// or http://")
+        if self.url and self.unpack is not None and not self._can_unpack():
+            raise UserError(
+                f"unpack: {self.unpack!r} is not allowed; give a folder above {self.path}, and an archive's url"
+            )
+
+    def _can_unpack(self) -> bool:
+        folder = PurePosixPath(self.unpack or "")
+        inside = is_inside(self.arrival) and PurePosixPath(self.path).is_relative_to(folder)
+        return inside and PurePosixPath(self.arrival) != folder
+
+    @property
+    def arrival(self) -> str:
+        """Where in a data folder lies what the url gives: ``path``, or the archive beside what it unpacks to."""
+        if self.unpack is None:
+            return self.path
+        return (PurePosixPath(self.unpack) / PurePosixPath(unquote(urlsplit(self.url).path)).name).as_posix()
+
+    @property
+    def origin(self) -> str:
+        """Where to get it, in words."""
+        return self.url or f"by hand from {self.homepage}"
+
+    def by_hand(self, folder: Path) -> str:
+        """What a person can do to have it in a data folder, in words."""
+        what = "the file at" if self.unpack is None else "what the archive unpacks to in"
+        where = folder / (self.path if self.unpack is None else self.unpack)
+        get = f"get it from {self.homepage} and " if self.homepage else ""
+        return f"{get}put {what} {where} by hand, or give the folder that holds it as data_dir"
 
 
-Report = Callable[[Source, int, int | None], None]
-"""Called as a download goes on: the source, bytes so far, bytes in all (None where the server does not say)."""
+Layout = tuple[Source, ...]
+"""Files that a task reads together."""
 
 
 def cache_folder() -> Path:
@@ -60,211 +87,161 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "polymath"
 
 
-def git_blob(path: Path) -> str:
-    """The id (40 hex digits) that ``git hash-object`` gives the file; reads it in pieces."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+def _endings(path: str) -> list[PurePosixPath]:
+    """A path and its trailing parts, longest first."""
+    parts = PurePosixPath(path).parts
+    return [PurePosixPath(*parts[start:]) for start in range(len(parts))]
 
 
 def find(source: Source, folder: Path) -> Path | None:
-    """The source's file in a folder of upstream's layout or in a flat one, or None."""
-    candidates = (folder / source.path, folder / PurePosixPath(source.path).name)
-    return next((path for path in candidates if path.is_file()), None)
+    """The source's file in a folder, by its path or any trailing part of it (longest first), or None."""
+    return next((folder / ending for ending in _endings(source.path) if (folder / ending).is_file()), None)
 
 
-def locate(source: Source, data_dir: Path | None) -> Path:
-    """The source's file on this machine.
-
-    Args:
-        source: which file.
-        data_dir: the user's own data folder: its file is taken as it is (a subset is fine), nothing is downloaded or
-            checked. Without one, the file in :func:`cache_folder`, downloaded if it is not there yet.
-
-    Raises:
-        UserError: for a folder or file that is not there, or a download that failed.
-    """
-    if data_dir is None:
-        return download(source, cache_folder())
-    folder = data_dir.expanduser()
-    try:
-        if (found := find(source, folder)) is not None:
+def find_layout(layouts: Sequence[Layout], folder: Path) -> dict[Source, Path] | None:
+    """The first layout that is whole in a folder, with each file's place, or None."""
+    for layout in layouts:
+        found = {source: path for source in layout if (path := find(source, folder)) is not None}
+        if len(found) == len(layout):
             return found
-        raise UserError(_not_there(source, folder))
-    except OSError as error:
-        raise UserError(f"data_dir: {str(folder)!r} cannot be read ({error.strerror}); check its permissions") from None
+    return None
 
 
-def _not_there(source: Source, folder: Path) -> str:
-    remedy = f"download it from {source.url}, or leave data_dir out to have it downloaded"
-    name = PurePosixPath(source.path).name
-    if folder.is_dir():
-        present = [entry.name for entry in folder.iterdir()]
-        hint = near(name, present)
-        return f"data_dir: {str(folder)!r} holds neither {source.path} nor {name}{hint}; {remedy}"
-    if folder.exists():
-        return f"data_dir: {str(folder)!r} is a file; give the folder that holds {source.path}, or leave data_dir out"
-    parent = folder.absolute().parent
-    siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
-    hint = near(folder.name, siblings)
-    return f"data_dir: there is no folder {str(folder)!r}{hint}; give the one that holds {source.path}; {remedy}"
+def nearest_layout(layouts: Sequence[Layout], folder: Path) -> Layout:
+    """The layout of which the largest share is in a folder; of equals the first that can be downloaded."""
+
+    def nearness(layout: Layout) -> tuple[float, bool]:
+        return sum(find(source, folder) is not None for source in layout) / len(layout), _is_online(layout)
+
+    return max(layouts, key=nearness)
 
 
-def download(source: Source, folder: Path, report: Report | None = None) -> Path:
-    """Downloads a source into a folder in upstream's layout, unless it is there already.
+def _is_online(layout: Layout) -> bool:
+    return all(source.url for source in layout)
 
-    The bytes go to ``<file>.part``, which a later call resumes. Only when they have the source's git blob id does the
-    file get its name, in one step. One download of a file runs at a time: the others wait for it, on the lock of
-    ``.<file>.lock`` (which the system drops with its process, even a killed one), and then find the file.
+
+def locate(layouts: Sequence[Layout], data_dir: Path | None) -> tuple[Path, ...]:
+    """The files of the first layout that is whole on this machine, or that can be downloaded.
 
     Args:
-        source: what to download.
-        folder: the data folder; made if it is not there.
-        report: told of every piece; without it a progress bar, or in a pipe one line, on stderr.
+        layouts: the forms in which the data can be had, the preferred one first.
+        data_dir: the user's own data folder: its files are taken as they are (a subset is fine), nothing is downloaded
+            or checked. Without one, the files in :func:`cache_folder`, downloaded if they are not there yet.
 
     Raises:
-        UserError: when the file cannot be had or written, or is not the one expected.
+        UserError: for a folder or file that is not there, or downloads that failed.
     """
-    target = folder / source.path
-    part = target.with_name(f"{target.name}.part")
+    name, folder = ("POLYMATH_DATA", cache_folder()) if data_dir is None else ("data_dir", data_dir.expanduser())
     try:
-        if target.is_file():
-            return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target), nullcontext(report) if report else progress() as shown:
-            if not target.is_file():
-                _complete(source, part, target, shown)
-                part.replace(target)
+        if (found := find_layout(layouts, folder)) is not None:
+            return tuple(found.values())
+        if data_dir is not None:
+            raise UserError(_not_there(layouts, folder))
     except OSError as error:
-        raise UserError(
-            f"{source.path}: {str(error.filename or target)!r} cannot be written ({error.strerror}); "
-            "make room there, mend its permissions, or set POLYMATH_DATA to another folder"
-        ) from None
-    return target
+        raise UserError(f"{name}: {str(folder)!r} cannot be read ({error.strerror}); check its permissions") from None
+    return tuple(obtain(layouts, folder).values())
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Holds the file's lock, among threads and processes (fcntl: on Linux and macOS, where Ray runs)."""
-    import fcntl
+def obtain(
+    layouts: Sequence[Layout], folder: Path, report: Report | None = None, session: "requests.Session | None" = None
+) -> dict[Source, Path]:
+    """Downloads what a data folder lacks of the first layout that can be had; if that fails, of the next.
 
-    path = target.with_name(f".{target.name}.lock")
-    while True:
-        with path.open("ab") as lock:
+    Args:
+        layouts: the forms in which the data can be had, the preferred one first.
+        folder: the data folder.
+        report, session: see :func:`trainer.downloads.download`.
+
+    Raises:
+        UserError: when none can be had, or the folder cannot be written.
+    """
+    from trainer.hosts import open_session
+
+    online = [layout for layout in layouts if all(source.url or find(source, folder) for source in layout)]
+    reasons = []
+    with nullcontext(session) if session else open_session() as session:
+        for number, layout in enumerate(online, start=1):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another download of {target}", file=sys.stderr)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_at(path, lock.fileno()):
-                continue  # the one before took the lock file away; a newcomer may hold a new one
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _complete(source: Source, part: Path, target: Path, report: Report) -> None:
-    """Brings part to the source's whole content, in at most NUM_ATTEMPTS requests, or raises UserError."""
-    import requests
-
-    problem = ""
-    for attempt in range(NUM_ATTEMPTS):
-        if attempt:
-            time.sleep(RETRY_WAIT_S * attempt)
-        try:
-            num_resumed = _stream(source, part, report)
-        except requests.RequestException as error:
-            problem, passing = _reason(error)
-            if not passing:
-                break
-            continue
-        got = git_blob(part)
-        if got == source.git_blob:
-            return
-        part.unlink()
-        problem = f"its git blob id is {got} instead of {source.git_blob}"
-        if not num_resumed:  # else what lay there was wrong: start again
-            break
-    resume = "start again to resume, or " if part.exists() else ""
+                return {source: find(source, folder) or download(source, folder, report, session) for source in layout}
+            except DownloadError as error:
+                if len(layouts) == 1:
+                    raise
+                reasons.append(error.reason)
+                for following in online[number : number + 1]:
+                    print(f"{_brief(layout)}: not from {error.reason}; trying {_brief(following)}", file=sys.stderr)
+    failed = f"could not be downloaded from {', nor from '.join(reasons)}" if reasons else "cannot be downloaded"
     raise UserError(
-        f"{source.path}: could not be downloaded from {source.url}: {problem}; "
-        f"{resume}put the file at {target} by hand, or give the folder that holds it as data_dir"
+        f"{_brief(layouts[0])}: {failed}; put {_forms(layouts)} into {folder} by hand, "
+        "or give the folder that holds them as data_dir"
     )
 
 
-def _stream(source: Source, part: Path, report: Report) -> int:
-    """Sends one request for what part lacks and writes the answer; returns how many earlier bytes were kept."""
-    import requests
-
-    num_bytes = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # a range of a compressed answer would not fit what is there
-    if num_bytes:
-        headers["Range"] = f"bytes={num_bytes}-"
-    timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-    with requests.get(source.url, headers=headers, stream=True, timeout=timeout) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return num_bytes  # part is as long as the file, or longer: its blob id decides
-        response.raise_for_status()
-        num_resumed = num_bytes = num_bytes if response.status_code == requests.codes.partial_content else 0
-        length = response.headers.get("Content-Length", "")
-        num_total = num_bytes + int(length) if length.isdigit() else None
-        report(source, num_bytes, num_total)
-        with part.open("ab" if num_resumed else "wb") as file:
-            for piece in response.iter_content(_CHUNK_BYTES):
-                file.write(piece)
-                num_bytes += len(piece)
-                report(source, num_bytes, num_total)
-            file.flush()
-            os.fsync(file.fileno())
-    return num_resumed
+def _brief(layout: Layout) -> str:
+    more = f" and {len(layout) - 1} more" if len(layout) > 1 else ""
+    return f"{layout[0].path}{more}"
 
 
-def _reason(error: "requests.RequestException") -> tuple[str, bool]:
-    """What went wrong, in a few words, and whether another attempt may go better."""
-    import requests
-    from urllib3.exceptions import MaxRetryError, ReadTimeoutError
-
-    if isinstance(error, requests.HTTPError):
-        status = error.response.status_code
-        return f"the server answered {status} {error.response.reason}", status in (408, 429) or status >= 500
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT_S:g} s", False
-    cause = error.args[0] if error.args else error
-    if isinstance(error, requests.ReadTimeout) or isinstance(cause, ReadTimeoutError):
-        return f"the server was silent for {READ_TIMEOUT_S:g} s", True
-    if isinstance(cause, MaxRetryError):  # refused, no such host, no route, a bad certificate: no use in asking again
-        return f"no connection, {str(cause.reason).rpartition(': ')[2]}", False
-    passing = isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError)
-    return ("the connection was cut" if passing else " ".join(str(error).split())), passing
+def _forms(layouts: Sequence[Layout]) -> str:
+    """The layouts in brief, with the address of those that can only be had by hand."""
+    online, by_home = [], dict[str, list[str]]()
+    for layout in layouts:
+        if _is_online(layout):
+            online.append(_brief(layout))
+        else:
+            by_home.setdefault(layout[0].homepage, []).append(_brief(layout))
+    return " or ".join([*online, *(f"{' or '.join(forms)} (from {home})" for home, forms in by_home.items())])
 
 
-@contextmanager
-def progress() -> Iterator[Report]:
-    """Shows downloads on stderr: on a terminal a bar for each file, in a pipe a line for each."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+def _not_there(layouts: Sequence[Layout], folder: Path) -> str:
+    """Why a data folder will not do, and what would."""
+    layout = nearest_layout(layouts, folder)
+    lacking = [source for source in layout if find(source, folder) is None]
+    them = "it" if len(lacking) == 1 else "them"
+    urls = {source.url for source in lacking}
+    if all(urls):
+        places = urls if len(urls) == 1 else {url.rpartition("/")[0] for url in urls}
+        remedy = f"download {them} from {' and '.join(sorted(places))}"
+    else:
+        remedy = f"get {them} by hand from {lacking[0].homepage}"
+    if any(map(_is_online, layouts)):
+        remedy += f", or leave data_dir out to have {them} downloaded"
+    if others := [_brief(other) for other in layouts if other is not layout]:
+        remedy += f"; instead of {_brief(layout)}, {' or '.join(others)} will do"
+    if folder.is_dir():
+        hint = next(filter(None, (_near_miss(source, layout, folder) for source in lacking)), "")
+        return f"data_dir: {str(folder)!r} {_lacks(lacking)}{hint}; {remedy}"
+    if folder.exists():
+        return (
+            f"data_dir: {str(folder)!r} is a file; give the folder that holds {lacking[0].path}, or leave data_dir out"
+        )
+    parent = folder.absolute().parent
+    siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    hint = near(folder.name, siblings)
+    return f"data_dir: there is no folder {str(folder)!r}{hint}; give the one that holds {lacking[0].path}; {remedy}"
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    shown: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
-        def report(source: Source, num_bytes: int, num_total: int | None) -> None:
-            if source.path not in shown:
-                shown[source.path] = bars.add_task(source.path, total=num_total)
-                if not console.is_terminal:
-                    print(f"downloading {source.path} from {source.url}", file=sys.stderr)
-            bars.update(shown[source.path], completed=num_bytes, total=num_total)
+def _lacks(lacking: Sequence[Source]) -> str:
+    if len(lacking) > 1:
+        return f"lacks {', '.join(source.path for source in lacking)} (also without the folders before their names)"
+    match [ending.as_posix() for ending in _endings(lacking[0].path)]:
+        case [path]:
+            return f"holds no {path}"
+        case [path, name]:
+            return f"holds neither {path} nor {name}"
+        case paths:
+            return f"holds none of {', '.join(paths)}"
 
-        yield report
+
+def _near_miss(source: Source, layout: Layout, folder: Path) -> str:
+    """ "; did you mean ...?" for the first part of the source's path that is not there but has a neighbour, or ""."""
+    others = {PurePosixPath(other.path).name for other in layout}
+    for ending in _endings(source.path):
+        place = folder
+        for part in ending.parts:
+            if not (place / part).exists():
+                names = [entry.name for entry in place.iterdir() if entry.name not in others] if place.is_dir() else []
+                if hint := near(part, names):
+                    return hint
+                break
+            place /= part
+    return ""

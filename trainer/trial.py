@@ -1,7 +1,8 @@
 """One trial: a config trained once, as an iterator that yields a report per evaluation.
 
 Protocol (section 3 and appendix of arXiv 2103.07162): everything is fine-tuned, the learning rate decays linearly
-to 0 without warm-up, nothing is clipped, and the checkpoint with the best valid score is tested.
+to 0 without warm-up, nothing is clipped, and the checkpoint with the best valid score is tested; on GLUE, whose dev
+set is valid and test at once, the final one.
 """
 
 import math
@@ -10,8 +11,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -21,15 +21,13 @@ from torch.optim.lr_scheduler import LinearLR
 
 from trainer import artifacts
 from trainer.config import TrialConfig, TrialResult
-from trainer.encoding import Encoded, encode
+from trainer.data import encode_dataset, load_dataset
 from trainer.logger import Logger
 from trainer.loop import Examples, Learner, predict, train_epoch
-from trainer.mapping import map_symbols
-from trainer.metrics import METRICS
-from trainer.models import build_model, find_model, read_config, read_vocabulary
+from trainer.metrics import score
+from trainer.models import build_model, find_model, read_inputs
+from trainer.objectives import objective_of
 from trainer.optimizers import build_optimizer
-from trainer.tasks import TASKS
-from trainer.tasks.task import Dataset, Split
 
 # Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -53,29 +51,13 @@ class Report:
     result: TrialResult | None = None
 
 
-@lru_cache(maxsize=2)
-def load_dataset(task: str, data_dir: Path | None) -> Dataset:
-    """A task's data, read once a process."""
-    return TASKS[task].load(data_dir)
+def _headline(scores: dict[str, float]) -> float:
+    return next(iter(scores.values()))
 
 
-@lru_cache(maxsize=8)
-def encode_dataset(
-    task: str, data_dir: Path | None, folder: Path, mapping: str, seed: int
-) -> dict[str, tuple[Encoded, np.ndarray]]:
-    """Every split as token ids with its (N,) labels, encoded once a process for each mapping.
-
-    The seed matters to the random mapping only.
-    """
-    dataset, vocabulary = load_dataset(task, data_dir), read_vocabulary(folder)
-    positions = getattr(read_config(folder, len(dataset.classes)), "max_position_embeddings", 512)
-    max_tokens = min(TASKS[task].max_length + 2, positions)
-    token_ids = map_symbols(mapping, vocabulary, dataset.symbols, seed)
-
-    def encoded(split: Split) -> tuple[Encoded, np.ndarray]:
-        return encode(split.sequences, dataset.symbols, token_ids, vocabulary, max_tokens), split.labels
-
-    return {"train": encoded(dataset.train), "valid": encoded(dataset.valid), "test": encoded(dataset.test)}
+def _named(split: str, scores: dict[str, float]) -> dict[str, float]:
+    """Metrics under the names by which they are logged, with the headline one as the split's score."""
+    return {f"{split}/score": _headline(scores), **{f"{split}/{name}": value for name, value in scores.items()}}
 
 
 class Trial:
@@ -107,19 +89,24 @@ class Trial:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.config, self.logger, self.save_model = config, logger, save_model
-        logger.params(asdict(config))
+        logger.params(config.settings())
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dataset = load_dataset(config.task, data_dir)
+        self.task = config.definition
+        self.dataset = load_dataset(self.task, data_dir)
+        self.metrics = self.task.metrics_for(self.dataset)
         folder = model_folder or find_model(config.model, needs_weights=config.init != "scratch")
-        encoded = encode_dataset(config.task, data_dir, folder, config.mapping, config.seed)
-        self.examples = {name: Examples(ids, labels, self.device) for name, (ids, labels) in encoded.items()}
         self.num_train = min(len(self.dataset.train), config.max_train_examples or len(self.dataset.train))
-        self.num_epochs = config.num_epochs or TASKS[config.task].num_epochs
+        self.num_epochs = config.num_epochs or self.task.num_epochs
+        self.objective = objective_of(self.dataset, self.num_train)
+        self.examples = {
+            name: Examples(encoded, self.objective.targets(getattr(self.dataset, name).labels), self.device)
+            for name, encoded in encode_dataset(config, data_dir, folder).items()
+        }
         self.learner = self._build_learner(folder)
         self.data_order = torch.Generator().manual_seed(config.seed)
         self.losses: list[float] = []
         self.epoch = 0
-        self.best_epoch, self.best_score, self.best_weights = 0, -np.inf, dict[str, torch.Tensor]()
+        self.best_epoch, self.best_scores, self.best_weights = 0, dict[str, float](), dict[str, torch.Tensor]()
         self.seconds = 0.0
         self.result: TrialResult | None = None
         logger.tag("hardware", self._hardware())
@@ -132,12 +119,20 @@ class Trial:
 
     def _build_learner(self, folder: Path) -> Learner:
         config = self.config
-        model = build_model(folder, init=config.init, num_outputs=len(self.dataset.classes), seed=config.seed)
+        num_outputs = self.objective.num_outputs
+        model = build_model(folder, init=config.init, num_outputs=num_outputs, seed=config.seed)
         model.to(self.device)  # type: ignore[arg-type]
         optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)
         num_steps = self.num_epochs * math.ceil(self.num_train / config.batch_size)
         schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=num_steps)
-        return Learner(model=model, optimizer=optimizer, schedule=schedule, device=self.device)
+        return Learner(
+            model=model,
+            takes=read_inputs(model.config),
+            objective=self.objective,
+            optimizer=optimizer,
+            schedule=schedule,
+            device=self.device,
+        )
 
     def __iter__(self) -> Iterator[Report]:
         return self
@@ -147,21 +142,20 @@ class Trial:
         if self.result is not None:
             raise StopIteration
         self.epoch += 1
-        score = self._evaluate("valid")[0] if self._train_epoch() else math.nan
-        if math.isnan(score):
+        scores = self._evaluate("valid")[0] if self._train_epoch() else {}
+        if not scores:
             self.result = self._diverged()
-            return self._report(score)
-        self._log({"valid/score": score, f"valid/{self._metric}": score, "epoch": self.epoch})
-        if score > self.best_score:
-            self.best_epoch, self.best_score = self.epoch, score
-            self.best_weights = {name: tensor.clone() for name, tensor in self.learner.model.state_dict().items()}
+            return self._report(math.nan)
+        self._log({**_named("valid", scores), "epoch": self.epoch})
+        is_final = self.task.checkpoint == "final"
+        if is_final or not self.best_scores or _headline(scores) > _headline(self.best_scores):
+            self.best_epoch, self.best_scores = self.epoch, scores
+            if not is_final:
+                weights = self.learner.model.state_dict()
+                self.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
         if self.epoch == self.num_epochs or self.epoch - self.best_epoch >= self.config.patience:
             self.result = self._finished()
-        return self._report(score)
-
-    @property
-    def _metric(self) -> str:
-        return TASKS[self.config.task].metric
+        return self._report(_headline(scores))
 
     def _report(self, valid_score: float) -> Report:
         return Report(epoch=self.epoch, step=len(self.losses), valid_score=valid_score, result=self.result)
@@ -187,33 +181,35 @@ class Trial:
         self.seconds += time.perf_counter() - started
         return True
 
-    def _evaluate(self, split: str) -> tuple[float, np.ndarray]:
-        """The task's metric on a split (NaN when the model's output is) and the (N, C) probabilities behind it."""
-        probabilities_NC = predict(self.learner, self.examples[split])
-        if not np.isfinite(probabilities_NC).all():
-            return math.nan, probabilities_NC
-        return METRICS[self._metric](getattr(self.dataset, split).labels, probabilities_NC), probabilities_NC
+    def _evaluate(self, split: str) -> tuple[dict[str, float], np.ndarray]:
+        """The task's metrics on a split (none when the model's output is NaN) and the predictions behind them."""
+        predictions = predict(self.learner, self.examples[split])
+        if not np.isfinite(predictions).all():
+            return {}, predictions
+        return score(self.metrics, getattr(self.dataset, split), predictions), predictions
 
     def _finished(self) -> TrialResult:
-        """Scores the checkpoint with the best valid score on test: the one time that test is read."""
-        self.learner.model.load_state_dict(self.best_weights)
-        score, probabilities_NC = self._evaluate("test")
+        """Scores the chosen checkpoint on test: the one time that test is read."""
+        if self.best_weights:
+            self.learner.model.load_state_dict(self.best_weights)
+        scores, predictions = self._evaluate("test")
         metrics = {
-            "valid/score": self.best_score,
-            f"valid/{self._metric}": self.best_score,
-            "test/score": score,
-            f"test/{self._metric}": score,
+            **_named("valid", self.best_scores),
+            **_named("test", scores),
             "best_epoch": self.best_epoch,
             "examples_per_second": self.epoch * self.num_train / self.seconds,
         }
         self._log(metrics)
-        labels_N = self.dataset.test.labels
-        predictions = artifacts.predictions_csv(self.dataset.classes, labels_N, probabilities_NC)
-        self.logger.artifact("predictions/test.csv", predictions)
-        self.logger.artifact("loss.png", artifacts.loss_curve_png(self.config, self.losses))
+        for name, content in artifacts.predictions(self.dataset, predictions).items():
+            self.logger.artifact(f"predictions/{name}", content)
+        self._log_loss_curve()
         if self.save_model:
             self._log_model()
         return TrialResult(config=self.config, outcome="finished", metrics=metrics, losses=self.losses)
+
+    def _log_loss_curve(self) -> None:
+        picture = artifacts.loss_curve_png(self.config, self.losses, self.objective.unit)
+        self.logger.artifact("loss.png", picture)
 
     def _log_model(self) -> None:
         with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
@@ -225,5 +221,5 @@ class Trial:
         """Ends early: the loss after the last one recorded was NaN or infinite."""
         self.logger.tag("diverged_after_step", str(len(self.losses)))
         if self.losses:
-            self.logger.artifact("loss.png", artifacts.loss_curve_png(self.config, self.losses))
+            self._log_loss_curve()
         return TrialResult(config=self.config, outcome="diverged", metrics={}, losses=self.losses)

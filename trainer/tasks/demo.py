@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.sources import Source
-from trainer.tasks.task import Split, Task
+from trainer.tasks.task import Examples, Split, Task
 
 DEMO_SEED = 20210713
 OPEN_PROBABILITY = 0.5
@@ -95,7 +95,7 @@ class Demo(Task):
     num_epochs: int = 8
     paper: str = "generated; after Papadimitriou & Jurafsky 2020, arXiv 2004.14601"
 
-    def read(self, *paths: Path) -> Split:
+    def read(self, *paths: Path) -> Examples:
         rng = np.random.default_rng(DEMO_SEED)
         kinds_NT, partners_NT = nested_brackets(rng, self.num_examples, self.max_length, len(self.symbols))
         labels_N = np.arange(self.num_examples, dtype=np.int64) % len(self.classes)
@@ -103,7 +103,7 @@ class Demo(Task):
             kinds_NT[row] = break_nesting(rng, kinds_NT[row], partners_NT[row])
         letters = np.frombuffer(self.symbols.encode("ascii"), dtype="S1")
         sequences = letters[kinds_NT].view(f"S{self.max_length}").ravel().astype(str)
-        return Split(sequences=tuple(sequences.tolist()), labels=labels_N)
+        return Examples(train=Split(sequences=tuple(sequences.tolist()), labels=labels_N))
 
 
 DEMO = Demo()

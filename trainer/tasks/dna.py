@@ -10,40 +10,12 @@ import numpy as np
 
 from trainer.errors import near
 from trainer.sources import Source
-from trainer.tasks.task import DataError, Split, Task
+from trainer.tasks.files import check_symbols, read_lines
+from trainer.tasks.task import DataError, Examples, Split, Task
 
 UPSTREAM = "https://raw.githubusercontent.com/Doulrs/Hilbert-CNN/5754b8ba45452acae1829c96533c5b3612bf32b7/data"
 SPLICE_CLASSES = ("EI", "IE", "N")
 SPLICE_LENGTH = 60
-
-
-def _lines(path: Path) -> list[str]:
-    """The file's lines without trailing blank ones.
-
-    Raises:
-        DataError: for a file that cannot be read, is empty or is not ASCII text.
-    """
-    try:
-        lines = path.read_bytes().rstrip().splitlines()
-    except OSError as error:
-        raise DataError(path, None, f"the file cannot be read ({error.strerror})") from None
-    if not lines:
-        raise DataError(path, None, "the file is empty; delete it and run `python -m trainer.fetch` to get it again")
-    for number, line in enumerate(lines, start=1):
-        if not line.isascii():
-            raise DataError(path, number, "this is not ASCII text; is it the right file?")
-    return [line.decode("ascii").strip() for line in lines]
-
-
-def _check_symbols(path: Path, line: int, sequence: str, symbols: str) -> None:
-    if not sequence:
-        raise DataError(path, line, "the sequence is empty; remove the record or complete it")
-    wrong = set(sequence) - set(symbols)
-    if wrong:
-        symbol = next(symbol for symbol in sequence if symbol in wrong)
-        position = sequence.index(symbol) + 1
-        allowed = ", ".join(symbols) + near(symbol, symbols)
-        raise DataError(path, line, f"wrong symbol {symbol!r} at position {position}; allowed: {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +37,12 @@ class Splice(Task):
     max_length: int = SPLICE_LENGTH
     paper: str = "UCI Molecular Biology (Splice-junction Gene Sequences), doi.org/10.24432/C5M888"
 
-    def read(self, *paths: Path) -> Split:
+    def read(self, *paths: Path) -> Examples:
         (path,) = paths
         sequences, labels = [], []
-        for number, line in enumerate(_lines(path), start=1):
-            if not line:
+        lines = read_lines(path)
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
                 raise DataError(path, number, "the line is blank; remove it")
             columns = [column.strip() for column in line.split(",")]
             if len(columns) != 3:
@@ -82,14 +55,14 @@ class Splice(Task):
             if label not in self.classes:
                 allowed = ", ".join(self.classes)
                 raise DataError(path, number, f"wrong label {label!r}; allowed: {allowed}{near(label, self.classes)}")
-            _check_symbols(path, number, sequence, self.symbols)
+            check_symbols(path, [number], [sequence], self.symbols)
             if len(sequence) != SPLICE_LENGTH:
                 raise DataError(
                     path, number, f"{len(sequence)} symbols instead of {SPLICE_LENGTH}; is the file truncated?"
                 )
             sequences.append(sequence)
             labels.append(self.classes.index(label))
-        return Split(sequences=tuple(sequences), labels=np.array(labels, dtype=np.int64))
+        return Examples(train=Split(sequences=tuple(sequences), labels=np.array(labels, dtype=np.int64)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,29 +78,26 @@ class Histone(Task):
     max_length: int = 500
     paper: str = "Pokholok et al. 2005, doi.org/10.1016/j.cell.2005.06.026"
 
-    def read(self, *paths: Path) -> Split:
+    def read(self, *paths: Path) -> Examples:
         (path,) = paths
-        lines = _lines(path)
-        sequences, labels = [], []
-        for start in range(0, len(lines), 3):
-            record = lines[start : start + 3]
-            if not record[0].startswith(">"):
+        lines = [line.strip() for line in read_lines(path)]
+        names, sequences, labels = lines[0::3], lines[1::3], lines[2::3]
+        for record, name in enumerate(names):
+            if not name.startswith(">"):
                 raise DataError(
-                    path, start + 1, f"{record[0][:20]!r} where a name was expected; a record is >name, sequence, label"
+                    path, 3 * record + 1, f"{name[:20]!r} where a name was expected; a record is >name, sequence, label"
                 )
-            if len(record) < 3:
-                raise DataError(
-                    path,
-                    start + len(record),
-                    f"the file ends inside the record {record[0]!r}; it is truncated, delete it and fetch it again",
-                )
-            name, sequence, label = record
-            _check_symbols(path, start + 2, sequence, self.symbols)
-            if label not in self.classes:
-                raise DataError(path, start + 3, f"wrong label {label!r} of record {name!r}; allowed: 0, 1")
-            sequences.append(sequence)
-            labels.append(int(label))
-        return Split(sequences=tuple(sequences), labels=np.array(labels, dtype=np.int64))
+            if record < len(labels) and labels[record] not in self.classes:
+                label = labels[record]
+                raise DataError(path, 3 * record + 3, f"wrong label {label!r} of record {name!r}; allowed: 0, 1")
+        if len(labels) < len(names):
+            raise DataError(
+                path,
+                len(lines),
+                f"the file ends inside the record {names[-1]!r}; it is truncated, delete it and fetch it again",
+            )
+        check_symbols(path, range(2, len(lines) + 1, 3), sequences, self.symbols)
+        return Examples(train=Split(sequences=tuple(sequences), labels=np.array(labels, dtype=np.int64)))
 
 
 def _histone(file: str, git_blob: str, num_examples: int) -> Histone:

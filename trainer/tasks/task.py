@@ -1,10 +1,12 @@
-"""What a task is: where its data lies, how a file becomes examples, and how it is scored."""
+"""What a task is: where its data lies, how its files become examples, and how it is scored."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,24 +27,72 @@ class DataError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One part of a dataset: N sequences of symbols, one character a symbol, and their (N,) class indices."""
+    """One part of a dataset, of N examples.
+
+    Attributes:
+        sequences: N sequences of symbols, one character a symbol; of a text task N sentences.
+        labels: (N,) class indices (int64), or the numbers to be predicted (float64).
+        seconds: of a text task with sentence pairs the N second sentences; else empty.
+        pieces: where examples are segments of longer pieces, (N,) the number of each one's piece; else None. A piece is
+            scored by its segments' vote, and never split between train, valid and test.
+        subsets: parts that are scored by themselves, name -> (M,) positions; the split's score is the mean of theirs.
+    """
 
     sequences: tuple[str, ...]
     labels: np.ndarray
+    seconds: tuple[str, ...] = ()
+    pieces: np.ndarray | None = None
+    subsets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
 
+    @property
+    def num_pieces(self) -> int:
+        """How many pieces the examples are of; where they are whole ones, how many examples."""
+        return len(self) if self.pieces is None else len(np.unique(self.pieces))
+
     @cached_property
     def digest(self) -> str:
-        """16 hex digits of SHA-256 over the sequences and labels, in order."""
+        """16 hex digits of SHA-256 over the sequences, labels and pieces, in order."""
         content = hashlib.sha256("\n".join(self.sequences).encode())
-        content.update(self.labels.astype("<i8").tobytes())
+        if self.seconds:
+            content.update("\n".join(self.seconds).encode())
+        for numbers in (self.labels, self.pieces):
+            if numbers is not None:
+                content.update(numbers.astype("<f8" if numbers.dtype.kind == "f" else "<i8").tobytes())
         return content.hexdigest()[:16]
 
     def take(self, rows: np.ndarray) -> "Split":
-        """The examples at the given (M,) positions, in that order."""
-        return Split(sequences=tuple(self.sequences[row] for row in rows), labels=self.labels[rows])
+        """The examples at the given (M,) positions, in that order; subsets are not kept."""
+        return Split(
+            sequences=tuple(self.sequences[row] for row in rows),
+            labels=self.labels[rows],
+            seconds=tuple(self.seconds[row] for row in rows) if self.seconds else (),
+            pieces=None if self.pieces is None else self.pieces[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What a task's files hold.
+
+    Attributes:
+        train: examples to train on, and to draw the missing splits from.
+        valid, test: None where the files do not say which examples are held out.
+        symbols, symbol_names, classes: what was found in the files; None for what the task says of itself.
+        split: how the splits came about, in words, where the files do not simply say it.
+        facts: what else there is to record of this reading, e.g. ``{"skipped_files": "2"}``; tags of a run.
+    """
+
+    train: Split
+    valid: Split | None = None
+    test: Split | None = None
+    symbols: str | None = None
+    symbol_names: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    split: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +100,19 @@ class Dataset:
     """A task's examples as read and split.
 
     Attributes:
-        symbols: every symbol that may occur, in a fixed order; the order decides what the random mapping draws.
-        classes: class names; a label is an index into them.
-        train, valid, test: the splits.
+        symbols: every symbol that may occur, a character each, in a fixed order, which decides what the random mapping
+            draws; "" for text.
+        symbol_names: what the symbols are called where the characters only stand for them (pitches, words); else empty.
+        classes: class names; a label is an index into them. Empty where a number is predicted.
+        train, valid, test: the splits. Train is in random order, so that its first examples are a fair sample.
         split: how the splits were drawn, in words.
         note: what a reader of the numbers must know of the data, e.g. "28 % subset"; else "".
         source: where the data was read from.
+        facts: what else there is to record, name -> value.
     """
 
     symbols: str
+    symbol_names: tuple[str, ...] = ()
     classes: tuple[str, ...]
     train: Split
     valid: Split
@@ -66,6 +120,7 @@ class Dataset:
     split: str
     note: str
     source: str
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -73,12 +128,17 @@ class Dataset:
         digests = " ".join(split.digest for split in (self.train, self.valid, self.test))
         return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
+    @property
+    def num_examples(self) -> int:
+        """Examples in all (pieces, where they come in segments); test is not counted twice where it is valid."""
+        splits = (self.train, self.valid) if self.test is self.valid else (self.train, self.valid, self.test)
+        return sum(split.num_pieces for split in splits)
+
     def first_train_examples(self, count: int | None) -> "Dataset":
         """The same dataset with at most count training examples (all for None); valid and test stay whole."""
         if count is None or count >= len(self.train):
             return self
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Dataset(**{**values, "train": self.train.take(np.arange(count))})
+        return replace(self, train=self.train.take(np.arange(count)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,35 +148,56 @@ class Task(ABC):
     Attributes:
         discipline: the paper's grouping (dna, protein, music, text).
         files: what it reads, in the order in which :meth:`read` takes them; empty for generated data.
-        num_examples: how many examples upstream has, to tell a subset.
-        symbols: every symbol that may occur.
-        classes: class names.
-        max_length: longest sequence in symbols, special tokens not counted; longer ones are cut at the end.
-        metric: key of ``trainer.metrics.METRICS``; the task's score.
-        num_epochs: how long to train where nothing else is asked; early stopping applies.
+        alternatives: other forms in which the same data comes, each in place of ``files``: read where a data folder
+            holds them, and downloaded where ``files`` cannot be.
+        num_examples: how many examples upstream has in all, to tell a subset; 0 where that is not known.
+        symbols: every symbol that may occur; "" for text.
+        classes: class names; empty where a number is predicted, or where the data names the classes.
+        max_length: longest sequence in symbols, special tokens not counted; for text in tokens, special ones counted.
+        keeps_both_ends: whether a longer sequence loses its middle rather than its end.
+        metrics: keys of ``trainer.metrics.METRICS``; the first is the task's score.
+        num_epochs: how long to train where nothing else is asked.
+        checkpoint: which one is tested: the ``best`` on valid (with early stopping), or the ``final`` one.
         paper: where the data was first described.
     """
 
     discipline: str
     files: tuple[Source, ...]
+    alternatives: tuple[tuple[Source, ...], ...] = ()
     num_examples: int
-    symbols: str
-    classes: tuple[str, ...]
+    symbols: str = ""
+    classes: tuple[str, ...] = ()
     max_length: int
-    metric: str = "accuracy"
+    keeps_both_ends: bool = False
+    metrics: tuple[str, ...] = ("accuracy",)
     num_epochs: int = 20
+    checkpoint: Literal["best", "final"] = "best"
     paper: str
 
+    @property
+    def metric(self) -> str:
+        """The headline metric: the task's score."""
+        return self.metrics[0]
+
+    def metrics_for(self, dataset: "Dataset") -> tuple[str, ...]:
+        """The metrics of some data, the headline one first; a task of a fixed kind has always the same."""
+        return self.metrics
+
+    @property
+    def is_text(self) -> bool:
+        """Whether sequences are sentences for the model's own tokenizer, rather than symbols to be mapped to tokens."""
+        return self.discipline == "text"
+
     @abstractmethod
-    def read(self, *paths: Path) -> Split:
-        """All examples of the task's files, in file order.
+    def read(self, *paths: Path) -> Examples:
+        """All examples of the task's files, or of one of the alternatives' files, in file order.
 
         Raises:
             DataError: naming the file and line of what is wrong.
         """
 
     def load(self, data_dir: Path | None = None) -> Dataset:
-        """Finds or fetches the task's files, reads them and draws the splits.
+        """Finds or fetches the task's files, reads them and draws the splits that they leave open.
 
         Args:
             data_dir: folder with the files as upstream lays them out; without it the cache folder
@@ -125,21 +206,64 @@ class Task(ABC):
         Raises:
             UserError: for a missing folder or file, a failed download, or data that cannot be read.
         """
-        paths = [locate(source, data_dir) for source in self.files]
-        examples = self.read(*paths)
-        num_held_out = round(len(examples) * SPLIT_SHARE)
-        if num_held_out == 0:
-            what = paths[0] if paths else Path(self.discipline)
-            raise DataError(what, None, f"{len(examples)} examples cannot be split 90/5/5; at least 11 are needed")
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(examples))
-        share = min(99, max(1, round(100 * len(examples) / self.num_examples)))
-        return Dataset(
-            symbols=self.symbols,
-            classes=self.classes,
-            valid=examples.take(order[:num_held_out]),
-            test=examples.take(order[num_held_out : 2 * num_held_out]),
-            train=examples.take(order[2 * num_held_out :]),
-            split=f"90/5/5 at random by seed {SPLIT_SEED}",
-            note=f"{share} % subset" if len(examples) < self.num_examples else "",
+        paths = locate((self.files, *self.alternatives), data_dir)
+        return self.dataset(self.read(*paths), paths)
+
+    def dataset(self, examples: Examples, paths: tuple[Path, ...]) -> Dataset:
+        """The dataset of what was read from some files."""
+        train, valid, test, split = draw_splits(examples, paths[0] if paths else Path(self.discipline))
+        dataset = Dataset(
+            symbols=self.symbols if examples.symbols is None else examples.symbols,
+            symbol_names=examples.symbol_names or (),
+            classes=self.classes if examples.classes is None else examples.classes,
+            train=train,
+            valid=valid,
+            test=test,
+            split=split,
+            note="",
             source=", ".join(str(path) for path in paths) or "generated",
+            facts=examples.facts,
         )
+        if dataset.num_examples >= self.num_examples:
+            return dataset
+        share = min(99, max(1, round(100 * dataset.num_examples / self.num_examples)))
+        return replace(dataset, note=f"{share} % subset")
+
+
+def draw_splits(examples: Examples, path: Path) -> tuple[Split, Split, Split, str]:
+    """Train, valid and test, and in words how they came about; missing ones are drawn from train by a fixed seed.
+
+    Raises:
+        DataError: naming the path, where there are too few examples.
+    """
+    given = {name: split for name in ("valid", "test") if (split := getattr(examples, name)) is not None}
+    missing = [name for name in ("valid", "test") if name not in given]
+    total = examples.train.num_pieces + sum(split.num_pieces for split in given.values())
+    num_held_out = round(total * SPLIT_SHARE) if missing else 0
+    if missing and (num_held_out == 0 or examples.train.num_pieces <= num_held_out * len(missing)):
+        raise DataError(path, None, f"{total} examples cannot be split 90/5/5; at least 11 are needed")
+    order = np.random.default_rng(SPLIT_SEED).permutation(examples.train.num_pieces)
+    for place, name in enumerate(missing):
+        given[name] = _take_pieces(examples.train, order[place * num_held_out : (place + 1) * num_held_out])
+    train = _take_pieces(examples.train, order[len(missing) * num_held_out :])
+    if train.pieces is not None:
+        train = train.take(np.random.default_rng(SPLIT_SEED).permutation(len(train)))
+    match missing:
+        case []:
+            words = examples.split or "as given" + (", valid is test" if examples.test is examples.valid else "")
+        case [name]:
+            words = f"as given, {name} drawn from train (5 % of all) by seed {SPLIT_SEED}"
+        case _:
+            words = f"90/5/5 at random by seed {SPLIT_SEED}"
+    return train, given["valid"], given["test"], words
+
+
+def _take_pieces(split: Split, chosen: np.ndarray) -> Split:
+    """The examples of the chosen pieces, piece by piece; without pieces the chosen examples."""
+    if split.pieces is None:
+        return split.take(chosen)
+    _, piece_of_N = np.unique(split.pieces, return_inverse=True)
+    place_of_P = np.full(split.num_pieces, len(chosen))
+    place_of_P[chosen] = np.arange(len(chosen))
+    order_N = np.argsort(place_of_P[piece_of_N], kind="stable")
+    return split.take(order_N[: np.isin(piece_of_N, chosen).sum()])

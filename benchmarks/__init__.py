@@ -1,0 +1,1 @@
+"""Measurements of speed; what must hold is in ``tests``."""

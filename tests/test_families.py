@@ -1,0 +1,210 @@
+"""Trials of every family: pairs of sentences, numbers, pieces of music, a user's own file."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.test_trial import Memory, train
+from trainer.config import TrialConfig
+from trainer.data import encode_dataset, load_dataset
+from trainer.models import build_model, find_model, read_tokenizer
+from trainer.optimizers import build_optimizer
+from trainer.trial import Trial
+
+
+def rows(memory: Memory, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(memory.files[f"predictions/{name}"].decode())))
+
+
+@pytest.mark.parametrize("task", ["mrpc", "stsb", "cola"])
+def test_losses_on_text_equal_a_plain_loop_with_the_models_own_tokenizer(
+    tiny_model: Path, task_files: Path, task: str
+) -> None:
+    """Pairs, token types, padding and the standardised numbers of STS-B, as transformers itself does them."""
+    result, _, _ = train(tiny_model, task_files, task=task, num_epochs=2, batch_size=8)
+    config = result.config
+    split = load_dataset(config.definition, task_files).train
+    targets = torch.tensor(split.labels)
+    if task == "stsb":
+        targets = ((targets - targets.mean()) / targets.std(correction=0)).float()
+    model = build_model(tiny_model, init="pretrained", num_outputs=1 if task == "stsb" else 2, seed=0)
+    optimizer = build_optimizer("adam", model.parameters(), config.learning_rate)
+    tokenizer, order = read_tokenizer(tiny_model), torch.Generator().manual_seed(0)
+    num_steps, losses = 2 * math.ceil(len(split) / 8), list[float]()
+    model.train()
+    for _ in range(2):
+        for batch in torch.randperm(len(split), generator=order).split(8):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * (1 - len(losses) / num_steps)
+            firsts = [split.sequences[row] for row in batch]
+            seconds = [split.seconds[row] for row in batch] if split.seconds else None
+            inputs = tokenizer(firsts, seconds, truncation=True, max_length=128, padding=True, return_tensors="pt")
+            loss = model(**inputs, labels=targets[batch]).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert result.losses == pytest.approx(losses, rel=1e-3)
+
+
+def test_the_final_checkpoint_counts_on_glue_whose_dev_set_is_its_test_set(tiny_model: Path, task_files: Path) -> None:
+    result, reports, memory = train(tiny_model, task_files, task="rte", num_epochs=5, patience=1, learning_rate=3e-3)
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5], "patience plays no part"
+    assert result.metrics["best_epoch"] == 5
+    assert result.metrics["valid/score"] == reports[-1].valid_score == result.metrics["test/score"]
+    assert len(rows(memory, "test.csv")) == 12
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics"),
+    [
+        ("cola", ["matthews", "accuracy"]),
+        ("sst2", ["accuracy"]),
+        ("mrpc", ["f1", "accuracy"]),
+        ("qqp", ["f1", "accuracy"]),
+        ("stsb", ["spearman", "pearson"]),
+        ("mnli", ["accuracy", "accuracy_matched", "accuracy_mismatched"]),
+        ("qnli", ["accuracy"]),
+        ("rte", ["accuracy"]),
+        ("localization", ["accuracy"]),
+        ("stability", ["spearman", "pearson"]),
+        ("composer", ["accuracy", "segment_accuracy"]),
+    ],
+)
+def test_each_task_logs_its_metrics_and_the_first_is_the_score(
+    tiny_model_for_music: Path, task_files: Path, task: str, metrics: list[str]
+) -> None:
+    result, _, memory = train(tiny_model_for_music, task_files, task=task, num_epochs=1)
+    for split in ("valid", "test"):
+        logged = [name for name in result.metrics if name.startswith(f"{split}/")]
+        assert logged == [f"{split}/score", *(f"{split}/{name}" for name in metrics)]
+        assert result.metrics[f"{split}/score"] == result.metrics[f"{split}/{metrics[0]}"]
+    assert memory.series["valid/score"][-1][1] == result.metrics["valid/score"]
+
+
+def test_mnli_is_the_mean_of_matched_and_mismatched(tiny_model: Path, task_files: Path) -> None:
+    metrics = train(tiny_model, task_files, task="mnli", num_epochs=2)[0].metrics
+    assert metrics["test/score"] == (metrics["test/accuracy_matched"] + metrics["test/accuracy_mismatched"]) / 2
+
+
+def test_numbers_are_standardised_on_the_training_examples_that_are_used(tiny_model: Path, task_files: Path) -> None:
+    config = TrialConfig(task="stability", model=str(tiny_model), num_epochs=1, max_train_examples=10)
+    trial = Trial(config, Memory(), data_dir=task_files, num_threads=1)
+    labels = trial.dataset.train.labels
+    objective = trial.objective
+    assert (objective.mean, objective.std) == pytest.approx((labels[:10].mean(), labels[:10].std()))  # type: ignore[union-attr]
+    targets = trial.examples["train"].targets_N[:10]
+    assert (float(targets.mean()), float(targets.std(correction=0))) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_numbers_are_predicted_on_their_own_scale(tiny_model: Path, task_files: Path) -> None:
+    """A model that has learned the mean only errs by as much as the labels spread, wherever they lie."""
+    result, _, memory = train(tiny_model, task_files, task="fluorescence", num_epochs=1, learning_rate=1e-3)
+    table = rows(memory, "test.csv")
+    dataset = load_dataset(result.config.definition, task_files)
+    labels = np.array([float(row["label"]) for row in table])
+    predictions = np.array([float(row["prediction"]) for row in table])
+    assert labels == pytest.approx(dataset.test.labels)
+    assert np.abs(predictions - dataset.train.labels.mean()).max() < 3 * dataset.train.labels.std()
+    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (labels, predictions)]
+    assert np.corrcoef(ranks[0], ranks[1])[0, 1] == pytest.approx(result.metrics["test/spearman"], abs=0.02)
+
+
+def test_a_planted_number_is_learned(tiny_model: Path, task_files: Path) -> None:
+    result, _, _ = train(tiny_model, task_files, task="stability", num_epochs=40, patience=40, learning_rate=1e-2)
+    assert np.mean(result.losses[:4]) > 0.8 and np.mean(result.losses[-4:]) < 0.5
+    assert result.metrics["test/spearman"] > 0.3
+
+
+def test_pieces_of_music_are_decided_by_their_segments_votes(tiny_model_for_music: Path, task_files: Path) -> None:
+    result, _, memory = train(tiny_model_for_music, task_files, task="composer", num_epochs=20, learning_rate=5e-3)
+    pieces, segments = rows(memory, "test.csv"), rows(memory, "segments.csv")
+    assert len(pieces) == 3 < len(segments)
+    for piece in pieces:
+        votes = [row["prediction"] for row in segments if row["piece"] == piece["example"]]
+        assert votes.count(piece["prediction"]) == max(map(votes.count, votes))
+        assert {row["label"] for row in segments if row["piece"] == piece["example"]} == {piece["label"]}
+    accuracy = {
+        name: np.mean([row["label"] == row["prediction"] for row in table])
+        for name, table in (("accuracy", pieces), ("segment_accuracy", segments))
+    }
+    assert {name: result.metrics[f"test/{name}"] for name in accuracy} == pytest.approx(accuracy)
+    assert result.metrics["test/segment_accuracy"] > 0.6
+
+
+def test_a_long_protein_keeps_both_ends_within_the_models_512_positions(tiny_model: Path, task_files: Path) -> None:
+    config = TrialConfig(task="localization", model=str(tiny_model))
+    dataset = load_dataset(config.definition, task_files)
+    encoded = encode_dataset(config, task_files, tiny_model)["train"]
+    longest = max(range(len(dataset.train)), key=lambda row: len(dataset.train.sequences[row]))
+    sequence = dataset.train.sequences[longest]
+    assert len(sequence) > 512 == encoded.lengths_N[longest] == encoded.ids_NT.shape[1]
+    token = dict(zip(sequence[:255], encoded.ids_NT[longest, 1:256].tolist(), strict=True))
+    assert [token[symbol] for symbol in sequence[-255:]] == encoded.ids_NT[longest, 256:511].tolist()
+
+
+def test_max_length_cuts_what_is_longer(tiny_model: Path, task_files: Path) -> None:
+    for task, tokens in (("h4", 22), ("mrpc", 20)):
+        config = TrialConfig(task=task, model=str(tiny_model), max_length=20)
+        assert encode_dataset(config, task_files, tiny_model)["train"].ids_NT.shape[1] == tokens
+        assert config.settings()["max_length"] == 20
+    assert "max_length" not in TrialConfig(task="h4", max_length=500).settings()
+
+
+@pytest.mark.parametrize("mapping", ["shift", "permutation"])
+def test_a_text_under_a_mapping_is_another_text_to_the_model(tiny_model: Path, task_files: Path, mapping: str) -> None:
+    def losses(**fields: Any) -> list[float]:
+        return train(tiny_model, task_files, task="cola", num_epochs=1, **fields)[0].losses
+
+    mapped = losses(mapping=mapping)
+    assert len({tuple(mapped), tuple(losses()), tuple(losses(mapping=mapping, keep_special_tokens=True))}) == 3
+    assert mapped == losses(mapping=mapping)
+
+
+@pytest.mark.parametrize("fields", [{"seed": 1}, {"shift_by": 8}, {"keep_special_tokens": True}])
+def test_what_a_mapping_depends_on_is_recorded_and_nothing_else(fields: dict[str, Any]) -> None:
+    names = {
+        mapping: set(TrialConfig(task="cola", mapping=mapping, **fields).settings())
+        for mapping in ("identity", "shift", "permutation")
+    }
+    assert names["shift"] - names["identity"] == {"shift_by", "keep_special_tokens"}
+    assert names["permutation"] - names["identity"] == {"keep_special_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("task", "mapping", "said"),
+    [
+        ("cola", "random", "mapping: unknown value 'random'; allowed: identity, shift, permutation"),
+        ("h4", "shift", "mapping: unknown value 'shift'; allowed: random, frequent, unused"),
+    ],
+)
+def test_a_mapping_belongs_to_text_or_to_symbols(task: str, mapping: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TrialConfig(task=task, mapping=mapping)
+
+
+@pytest.mark.parametrize("model", ["roberta-base", "albert-base-v1", "bert-base-chinese"])
+@pytest.mark.parametrize("task", ["mrpc", "composer", "localization"])
+def test_every_architecture_learns_every_kind_of_task(
+    real_models: Path, task_files: Path, tmp_path: Path, model: str, task: str
+) -> None:
+    """Real vocabularies and special tokens around a tiny body; positions to the last one."""
+    folder = tmp_path / model
+    folder.mkdir()
+    for path in (real_models / model).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config |= {"embedding_size": 16} if "albert" in model else {}
+    (folder / "config.json").write_text(json.dumps(config))
+    result, _, _ = train(
+        folder, task_files, task=task, init="scratch", num_epochs=1, max_train_examples=16, batch_size=8
+    )
+    assert result.outcome == "finished" and find_model(str(folder), needs_weights=False) == folder
