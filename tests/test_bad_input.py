@@ -25,8 +25,8 @@ def refused(tmp_path: Path, *arguments: str, **environment: str) -> str:
         (
             "--task splise",
             "task: unknown value 'splise'; allowed: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, localization, "
-            "stability, fluorescence, h3, h4, h3k9ac, splice, composer, demo, or the path of your own CSV, TSV, Parquet or FASTA "
-            "file or folder of MIDI files; did you mean 'splice'?",
+            "stability, fluorescence, h3, h4, h3k9ac, splice, composer, demo, or the path of your own CSV, TSV, "
+            "Parquet or FASTA file or folder of MIDI files; did you mean 'splice'?",
         ),
         ("--inits scratsh", "inits: unknown value 'scratsh'; allowed: pretrained, reinit-embeddings, scratch; did you"),
         ("--grid serch", "grid: unknown value 'serch'; allowed: quick, search, compare; did you mean 'search'?"),
