@@ -14,7 +14,7 @@ import torch
 from tests.test_trial import Memory, train
 from trainer.config import TrialConfig
 from trainer.data import encode_dataset, load_dataset
-from trainer.models import build_model, find_model, read_tokenizer
+from trainer.models import build_model, read_tokenizer
 from trainer.optimizers import build_optimizer
 from trainer.trial import Trial
 
@@ -90,7 +90,11 @@ def test_each_task_logs_its_metrics_and_the_first_is_the_score(
 
 
 def test_mnli_is_the_mean_of_matched_and_mismatched(tiny_model: Path, task_files: Path) -> None:
-    metrics = train(tiny_model, task_files, task="mnli", num_epochs=2)[0].metrics
+    result, _, memory = train(tiny_model, task_files, task="mnli", num_epochs=2)
+    table, metrics = rows(memory, "test.csv"), result.metrics
+    for subset in ("matched", "mismatched"):
+        right = [row["label"] == row["prediction"] for row in table if row["subset"] == subset]
+        assert len(right) == 12 and np.mean(right) == metrics[f"test/accuracy_{subset}"]
     assert metrics["test/score"] == (metrics["test/accuracy_matched"] + metrics["test/accuracy_mismatched"]) / 2
 
 
@@ -190,13 +194,8 @@ def test_a_mapping_belongs_to_text_or_to_symbols(task: str, mapping: str, said: 
         TrialConfig(task=task, mapping=mapping)
 
 
-@pytest.mark.parametrize("model", ["roberta-base", "albert-base-v1", "bert-base-chinese"])
-@pytest.mark.parametrize("task", ["mrpc", "composer", "localization"])
-def test_every_architecture_learns_every_kind_of_task(
-    real_models: Path, task_files: Path, tmp_path: Path, model: str, task: str
-) -> None:
-    """Real vocabularies and special tokens around a tiny body; positions to the last one."""
-    folder = tmp_path / model
+def shrunk(real_models: Path, folder: Path, model: str) -> Path:
+    """The real vocabulary and special tokens of a model around a tiny body."""
     folder.mkdir()
     for path in (real_models / model).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -204,7 +203,34 @@ def test_every_architecture_learns_every_kind_of_task(
     config |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     config |= {"embedding_size": 16} if "albert" in model else {}
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("model", ["roberta-base", "albert-base-v1", "bert-base-chinese"])
+@pytest.mark.parametrize("task", ["mrpc", "composer", "localization"])
+def test_every_architecture_learns_every_kind_of_task(
+    real_models: Path, task_files: Path, tmp_path: Path, model: str, task: str
+) -> None:
+    folder = shrunk(real_models, tmp_path / model, model)
     result, _, _ = train(
         folder, task_files, task=task, init="scratch", num_epochs=1, max_train_examples=16, batch_size=8
     )
-    assert result.outcome == "finished" and find_model(str(folder), needs_weights=False) == folder
+    assert result.outcome == "finished"
+
+
+@pytest.mark.parametrize(("model", "first"), [("roberta-base", 2), ("bert-base-uncased", 0)])
+def test_positions_count_up_whatever_a_text_is_mapped_to(
+    real_models: Path, task_files: Path, tmp_path: Path, model: str, first: int
+) -> None:
+    """RoBERTa, left to itself, takes every token with its padding id for padding, and a mapping makes such tokens."""
+    folder = shrunk(real_models, tmp_path / model, model)
+    config = TrialConfig(task="cola", model=str(folder), init="scratch", mapping="permutation")
+    trial = Trial(config, Memory(), data_dir=task_files, num_threads=1)
+    seen: list[torch.Tensor] = []
+    positions = trial.learner.model.get_submodule(
+        f"{trial.learner.model.base_model_prefix}.embeddings.position_embeddings"
+    )
+    positions.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    padding = read_tokenizer(folder).pad_token_id
+    trial.learner.logits({"input_ids": torch.tensor([[5, padding, 7, padding]])})
+    assert seen[0].tolist() == [[first, first + 1, first + 2, first + 3]]

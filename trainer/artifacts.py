@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -32,25 +32,26 @@ def predictions(dataset: Dataset, test_predictions: np.ndarray) -> dict[str, byt
         rows = ([place, *pair] for place, pair in enumerate(zip(test.labels, test_predictions, strict=True)))
         return {"test.csv": _csv(["example", "label", "prediction"], rows)}
     if test.pieces is None:
-        return {"test.csv": _class_table(dataset.classes, test.labels, test_predictions)}
+        subset_of = {row: subset for subset, rows in test.subsets.items() for row in rows.tolist()}
+        more = {"subset": np.array([subset_of[row] for row in range(len(test))])} if subset_of else {}
+        return {"test.csv": _class_table(dataset.classes, test.labels, test_predictions, more)}
     labels_P, votes_PC = vote(test.labels, test_predictions, test.pieces)
     return {
-        "test.csv": _class_table(dataset.classes, labels_P, votes_PC),
-        "segments.csv": _class_table(dataset.classes, test.labels, test_predictions, test.pieces),
+        "test.csv": _class_table(dataset.classes, labels_P, votes_PC, {}),
+        "segments.csv": _class_table(dataset.classes, test.labels, test_predictions, {"piece": test.pieces}),
     }
 
 
 def _class_table(
-    classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray, pieces_N: np.ndarray | None = None
+    classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray, more: Mapping[str, np.ndarray]
 ) -> bytes:
-    """Position, piece if any, label, predicted class and every class's probability."""
-    piece = [] if pieces_N is None else ["piece"]
-    header = ["example", *piece, "label", "prediction", *(f"probability_{name}" for name in classes)]
+    """Position, more columns (N,) by name, label, predicted class and every class's probability."""
+    header = ["example", *more, "label", "prediction", *(f"probability_{name}" for name in classes)]
     predicted_N = probabilities_NC.argmax(axis=1)
     rows = (
         [
             place,
-            *([] if pieces_N is None else [pieces_N[place]]),
+            *(column_N[place] for column_N in more.values()),
             classes[labels_N[place]],
             classes[predicted_N[place]],
             *(f"{probability:.6g}" for probability in probabilities_NC[place]),

@@ -193,6 +193,8 @@ class Trial:
         if self.best_weights:
             self.learner.model.load_state_dict(self.best_weights)
         scores, predictions = self._evaluate("test")
+        if not scores:
+            return self._diverged()
         metrics = {
             **_named("valid", self.best_scores),
             **_named("test", scores),
