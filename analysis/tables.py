@@ -103,6 +103,8 @@ def phrase(field: str, value: Any) -> str:
             return f"{text} epochs"
         case "max_train_examples":
             return f"{text} train examples"
+        case "params.separator":
+            return f"separator {text!r}"
         case _:
             return f"{field.removeprefix(UNLISTED).replace('_', ' ')} {text}"
 

@@ -16,7 +16,7 @@ from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord, open_sweep
 from sweeps.views import view_path
 from trainer.commandline import parse, run
-from trainer.data import load_dataset
+from trainer.data import check_mapping, load_dataset, usable_length
 from trainer.describe import describe
 from trainer.models import find_model
 from trainer.tasks import TASKS
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     spec = SweepSpec(base=options.base(), axes=options.axes())
     dataset = load_dataset(options.definition, options.data_folder)
-    find_model(options.model, needs_weights=options.inits != ("scratch",))
+    folder = find_model(options.model, needs_weights=options.inits != ("scratch",))
+    max_length = usable_length(options, folder)
+    check_mapping(options, dataset, folder)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
         signal.signal(signal.SIGTERM, _interrupt)  # only now: Ray sets a handler of its own when it starts
         record = open_sweep(options, spec, dataset, run_id)
-        print_plan(options, spec, dataset, record)
+        print_plan(options, spec, dataset, max_length, record)
         place = Place(
             base=spec.base,
             record=record,
@@ -65,7 +67,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record: SweepRecord) -> None:
+def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, max_length: int, record: SweepRecord) -> None:
     """Says what is about to run, on which data, and where it is recorded; of a user's own data, what was understood."""
     sizes = " x ".join(f"{len(values)} {name}{'s' * (len(values) > 1)}" for name, values in spec.axes.items())
     num_train = min(len(dataset.train), options.max_train_examples or len(dataset.train))
@@ -81,7 +83,9 @@ def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, record:
         about = ", ".join([*kinds, *facts, f"digest {dataset.digest}"])
         print(f"data: {num_train} train, {held_out} examples{note}, {about}")
     else:
-        print(*describe(options.definition, dataset, options.max_length or 0), sep="\n")
+        print(*describe(options.definition, dataset, max_length), sep="\n")
+        if num_train < len(dataset.train):
+            print(f"training on {num_train} of {len(dataset.train)} examples")
     print(f"recorded in run {record.run_id} of {shown(record.tracking_uri)}", flush=True)
 
 

@@ -32,6 +32,12 @@ def test_dashes_underscores_and_equals_signs_all_work(words: tuple[str, ...]) ->
     assert read(*words).max_length == 5
 
 
+@pytest.mark.parametrize("value", ["->", "-", "--", "--x", "-1", "a=b", ""])
+def test_a_value_may_begin_with_a_dash(value: str) -> None:
+    """As ``mlflow run`` hands it on: an option, then its value."""
+    assert read("--name", value).name == read(f"--name={value}").name == value
+
+
 @pytest.mark.parametrize("word", ["", "all"])
 def test_none_has_a_word_of_its_own_and_mlflows_empty_one(word: str) -> None:
     assert read("--max-length", word).max_length is None
@@ -51,6 +57,7 @@ def test_values_take_their_fields_type() -> None:
         (("--nam", "y"), "unknown option '--nam'.*did you mean '--name'"),
         (("stray",), "unknown option 'stray'"),
         (("--name",), "argument --name: expected one argument"),
+        (("--name", "--rate", "1"), "argument --name: expected one argument"),
     ],
 )
 def test_mistakes_are_told_by_name(words: tuple[str, ...], said: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer import encoding
 from trainer.encoding import encode, encode_text
 from trainer.errors import UserError
 from trainer.mapping import Vocabulary, map_tokens
@@ -94,3 +95,27 @@ def test_a_mapping_takes_every_token_special_and_padding_too_unless_these_are_ke
     assert mapped.ids_NT[0, 0] == (101 if keep else 1101)
     assert mapped.ids_NT[0, -1] == (0 if keep else 1000), "the shorter row ends in padding"
     assert mapped.ids_NT[0, 1] == 1996 + 1000
+
+
+def test_albert_splits_text_as_its_sentencepiece_model_does(real_models: Path) -> None:
+    """Its brackets, quotes, dots and pounds are ordinary tokens: nothing is split off before them."""
+    folder = real_models / "albert-base-v1"
+    vocabulary = read_vocabulary(folder)
+    encoded = encode_text(['He paid £5 (3.5 %) - "yes".'], (), read_tokenizer(folder), vocabulary, 128)
+    tokens = [vocabulary.tokens[i] for i in encoded.ids_NT[0]]
+    expected = '[CLS] ▁he ▁paid ▁ £ 5 ▁ ( 3 . 5 ▁ % ) ▁ - ▁ " yes " . [SEP]'.split()
+    assert tokens == expected
+    assert sorted(vocabulary.special_ids) == [0, 1, 2, 3, 4]
+
+
+def test_text_is_the_same_whether_tokenized_at_once_or_in_parts(
+    real_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = real_models / "bert-base-uncased"
+    tokenizer, tokens = read_tokenizer(folder), read_vocabulary(folder)
+    whole = encode_text(*PAIRS, tokenizer, tokens, 128)
+    monkeypatch.setattr(encoding, "TOKENIZED_AT_ONCE", 1)
+    parts = encode_text(*PAIRS, tokenizer, tokens, 128)
+    assert parts.ids_NT.tolist() == whole.ids_NT.tolist() and parts.lengths_N.tolist() == whole.lengths_N.tolist()
+    assert parts.seconds_N is not None and whole.seconds_N is not None
+    assert parts.seconds_N.tolist() == whole.seconds_N.tolist()

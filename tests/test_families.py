@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.midi_files import write_midi
 from tests.test_trial import Memory, train
 from trainer.config import TrialConfig
-from trainer.data import encode_dataset, load_dataset
-from trainer.models import build_model, read_tokenizer
+from trainer.data import check_mapping, encode_dataset, load_dataset, usable_length
+from trainer.errors import UserError
+from trainer.models import build_model, read_tokenizer, read_vocabulary
 from trainer.optimizers import build_optimizer
 from trainer.trial import Trial
 
@@ -127,6 +130,27 @@ def test_a_planted_number_is_learned(tiny_model: Path, task_files: Path) -> None
     assert result.metrics["test/spearman"] > 0.3
 
 
+def test_predictions_say_which_line_of_the_users_file_they_are_of(tiny_model: Path, tmp_path: Path) -> None:
+    lines = [f"{'xy'[number % 2] * 5}{number:03},{number}.5" for number in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["sequence,label", *lines]))
+    _, _, memory = train(tiny_model, tmp_path, task="own.csv", num_epochs=1)
+    found = rows(memory, "test.csv")
+    assert len(found) == 3 and all(float(row["label"]) == int(row["example"]) + 0.5 for row in found)
+
+
+def test_segments_name_their_piece_also_where_pieces_are_drawn(tiny_model_for_music: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        lowest = 30 if number % 2 else 70
+        path = tmp_path / f"mine/{'low' if number % 2 else 'high'}/{number:02}.mid"
+        write_midi(path, rng.integers(lowest, lowest + 9, 300).tolist())
+    _, _, memory = train(tiny_model_for_music, tmp_path, task="./mine", num_epochs=1)
+    pieces, segments = rows(memory, "test.csv"), rows(memory, "segments.csv")
+    labels = {row["example"]: row["label"] for row in pieces}
+    assert len(labels) == 2 and {row["piece"] for row in segments} == set(labels)
+    assert all(row["label"] == labels[row["piece"]] for row in segments)
+
+
 def test_pieces_of_music_are_decided_by_their_segments_votes(tiny_model_for_music: Path, task_files: Path) -> None:
     result, _, memory = train(tiny_model_for_music, task_files, task="composer", num_epochs=20, learning_rate=5e-3)
     pieces, segments = rows(memory, "test.csv"), rows(memory, "segments.csv")
@@ -152,6 +176,19 @@ def test_a_long_protein_keeps_both_ends_within_the_models_512_positions(tiny_mod
     assert len(sequence) > 512 == encoded.lengths_N[longest] == encoded.ids_NT.shape[1]
     token = dict(zip(sequence[:255], encoded.ids_NT[longest, 1:256].tolist(), strict=True))
     assert [token[symbol] for symbol in sequence[-255:]] == encoded.ids_NT[longest, 256:511].tolist()
+
+
+@pytest.mark.parametrize(("task", "longest"), [("h4", 62), ("cola", 64)])
+def test_more_than_the_model_takes_is_refused_and_a_tasks_own_length_is_capped(
+    tiny_model: Path, tmp_path: Path, task: str, longest: int
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "short")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert usable_length(TrialConfig(task=task), folder) == longest
+    assert usable_length(TrialConfig(task=task, max_length=longest), folder) == longest
+    with pytest.raises(UserError, match=f"max_length: {longest + 1} is not allowed; the model takes 64 tokens"):
+        usable_length(TrialConfig(task=task, max_length=longest + 1), folder)
 
 
 def test_max_length_cuts_what_is_longer(tiny_model: Path, task_files: Path) -> None:
@@ -234,3 +271,29 @@ def test_positions_count_up_whatever_a_text_is_mapped_to(
     padding = read_tokenizer(folder).pad_token_id
     trial.learner.logits({"input_ids": torch.tensor([[5, padding, 7, padding]])})
     assert seen[0].tolist() == [[first, first + 1, first + 2, first + 3]]
+
+
+def test_a_mapping_without_room_is_refused_before_any_trial(real_models: Path, task_files: Path) -> None:
+    config = TrialConfig(task="composer", mapping="unused")
+    dataset = load_dataset(config.definition, task_files)
+    check_mapping(config, dataset, real_models / "bert-base-uncased")
+    with pytest.raises(UserError, match="mapping: 'unused' needs 128 unused tokens"):
+        check_mapping(config, dataset, real_models / "roberta-base")
+
+
+@pytest.mark.parametrize("shift_by", [0, 65536, 10**30])
+def test_a_shift_that_shifts_nothing_is_refused(shift_by: int) -> None:
+    with pytest.raises(UserError, match=f"shift_by: {shift_by} is not allowed; give a whole number from 1 to 65535"):
+        TrialConfig(task="cola", mapping="shift", shift_by=shift_by)
+
+
+def test_a_vocabulary_and_an_architecture_that_do_not_belong_together_are_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "mixed")
+    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 1099}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        UserError, match=r"has 1100 tokens and config.json says vocab_size 1099; give a folder in which"
+    ):
+        read_vocabulary(folder)

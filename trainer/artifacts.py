@@ -21,37 +21,40 @@ def config_json(config: TrialConfig) -> bytes:
 def predictions(dataset: Dataset, test_predictions: np.ndarray) -> dict[str, bytes]:
     """The test predictions as tables, file name -> CSV: a row for each example that is scored.
 
-    Where segments vote on their pieces, ``test.csv`` has the pieces, with each class's share of the votes, and
-    ``segments.csv`` the segments.
+    Examples go by their number in what was read, from 0. Where segments vote on their pieces, ``test.csv`` has the
+    pieces, with each class's share of the votes, and ``segments.csv`` the segments.
 
     Args:
         test_predictions: (N, C) class probabilities, or (N,) numbers.
     """
     test = dataset.test
+    examples_N = np.arange(len(test)) if test.rows is None else test.rows
     if not dataset.classes:
-        rows = ([place, *pair] for place, pair in enumerate(zip(test.labels, test_predictions, strict=True)))
+        rows = (list(row) for row in zip(examples_N, test.labels, test_predictions, strict=True))
         return {"test.csv": _csv(["example", "label", "prediction"], rows)}
     if test.pieces is None:
-        subset_of = {row: subset for subset, rows in test.subsets.items() for row in rows.tolist()}
-        more = {"subset": np.array([subset_of[row] for row in range(len(test))])} if subset_of else {}
-        return {"test.csv": _class_table(dataset.classes, test.labels, test_predictions, more)}
+        columns = {"example": examples_N}
+        if test.subsets:
+            subset_of = {row: subset for subset, rows in test.subsets.items() for row in rows.tolist()}
+            columns["subset"] = np.array([subset_of[row] for row in range(len(test))])
+        return {"test.csv": _class_table(columns, dataset.classes, test.labels, test_predictions)}
     labels_P, votes_PC = vote(test.labels, test_predictions, test.pieces)
+    pieces, segments = {"example": np.unique(test.pieces)}, {"example": examples_N, "piece": test.pieces}
     return {
-        "test.csv": _class_table(dataset.classes, labels_P, votes_PC, {}),
-        "segments.csv": _class_table(dataset.classes, test.labels, test_predictions, {"piece": test.pieces}),
+        "test.csv": _class_table(pieces, dataset.classes, labels_P, votes_PC),
+        "segments.csv": _class_table(segments, dataset.classes, test.labels, test_predictions),
     }
 
 
 def _class_table(
-    classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray, more: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray], classes: Sequence[str], labels_N: np.ndarray, probabilities_NC: np.ndarray
 ) -> bytes:
-    """Position, more columns (N,) by name, label, predicted class and every class's probability."""
-    header = ["example", *more, "label", "prediction", *(f"probability_{name}" for name in classes)]
+    """The given columns (N,) by name, then label, predicted class and every class's probability."""
+    header = [*columns, "label", "prediction", *(f"probability_{name}" for name in classes)]
     predicted_N = probabilities_NC.argmax(axis=1)
     rows = (
         [
-            place,
-            *(column_N[place] for column_N in more.values()),
+            *(column_N[place] for column_N in columns.values()),
             classes[labels_N[place]],
             classes[predicted_N[place]],
             *(f"{probability:.6g}" for probability in probabilities_NC[place]),

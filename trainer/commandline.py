@@ -5,6 +5,7 @@ dataclass itself, so the command line, MLproject and Python callers get the same
 """
 
 import argparse
+import io
 import os
 import sys
 import types
@@ -30,19 +31,30 @@ def setting(default: Any = MISSING, *, help: str, unit: str = "", none: str = "a
     return field(default=default, metadata={"help": help, "unit": unit, "none": none})
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _dashed(word: str) -> str:
-    """``--max_length=5`` as ``--max-length=5``; any other word as it is."""
-    name, equals, value = word.partition("=")
-    return _flag(name[2:]) + equals + value if word.startswith("--") else word
+def _values(arguments: Sequence[str], options: Sequence[str]) -> dict[str, str]:
+    """Field name -> text of every option given, as ``--max-length 5``, ``--max_length 5`` or ``--max-length=5``.
+
+    Every option takes one value. argparse would take a value that begins with a dash, such as the separator ``->``, for
+    an option; here it is one only if it is an option's very name.
+    """
+    values = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        flag = _flag(name.removeprefix("--"))
+        if not word.startswith("--") or flag not in options:
+            raise UserError(f"unknown option {word!r}; allowed: {', '.join(options)}{near(name, options)}")
+        if not equals:
+            following = next(words, None)
+            if following is None or (following.startswith("--") and _flag(following[2:]) in options):
+                raise UserError(f"argument {flag}: expected one argument; see --help")
+            value = following
+        values[flag[2:].replace("-", "_")] = value
+    return values
 
 
 def _convert(parameter: Field[Any], kind: Any, text: str) -> Any:
@@ -84,26 +96,25 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, program: str, d
     Raises:
         UserError: for an unknown option, a value of the wrong type, or one that the dataclass refuses.
     """
-    parser = _Parser(prog=program, description=description, allow_abbrev=False)
     kinds = typing.get_type_hints(settings)
     parameters = [parameter for parameter in fields(settings) if parameter.metadata]  # type: ignore[arg-type]
+    if {"--help", "-h"} & {*arguments}:
+        _print_help(parameters, program, description)
+        sys.exit(0)
+    values = _values(arguments, [_flag(parameter.name) for parameter in parameters])
+    for parameter in parameters:
+        if parameter.default is MISSING and parameter.name not in values:
+            raise UserError(f"{parameter.name}: nothing given; give {_flag(parameter.name)} VALUE")
+    return settings(**{p.name: _convert(p, kinds[p.name], values[p.name]) for p in parameters if p.name in values})
+
+
+def _print_help(parameters: Sequence[Field[Any]], program: str, description: str) -> None:
+    parser = argparse.ArgumentParser(prog=program, description=description)
     for parameter in parameters:
         unit = f" [{parameter.metadata['unit']}]" if parameter.metadata["unit"] else ""
         text = f"{parameter.metadata['help']}{unit} ({_shown(parameter)})"
-        parser.add_argument(
-            _flag(parameter.name),
-            dest=parameter.name,
-            metavar="VALUE",
-            default=argparse.SUPPRESS,
-            required=parameter.default is MISSING,
-            help=text.replace("%", "%%"),
-        )
-    given, unknown = parser.parse_known_args([_dashed(word) for word in arguments])
-    if unknown:
-        options = [_flag(parameter.name) for parameter in parameters]
-        raise UserError(f"unknown option {unknown[0]!r}; allowed: {', '.join(options)}{near(unknown[0], options)}")
-    values = vars(given)
-    return settings(**{p.name: _convert(p, kinds[p.name], values[p.name]) for p in parameters if p.name in values})
+        parser.add_argument(_flag(parameter.name), metavar="VALUE", help=text.replace("%", "%%"))
+    parser.print_help()
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
@@ -111,6 +122,9 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
 
     A reader that stops reading (``... | head``) ends it quietly.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode still gets every line
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()

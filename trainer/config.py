@@ -1,6 +1,5 @@
 """What a trial is (TrialConfig) and what came out of it (TrialResult)."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,13 +16,18 @@ INITS: tuple[Init, ...] = ("pretrained", "reinit-embeddings", "scratch")
 Outcome = Literal["finished", "diverged"]
 
 MIN_TEXT_LENGTH = 8  # tokens: room for the special ones and something of each sentence
+MAX_COUNT = 2**31 - 1
+MAX_LEARNING_RATE = 1e38  # what fits in 32 bits
+MAX_SHIFT = 65535  # once around the largest vocabulary
 LABELS = ("auto", "classes", "numbers")
 
 
-def positive(parameter: str, value: float) -> None:
-    """Refuses a number that is not above zero (NaN included), naming the parameter."""
-    if not 0 < value < math.inf:
+def positive(parameter: str, value: float, most: float = MAX_COUNT) -> None:
+    """Refuses a number that is not above zero (NaN included) or more than fits, naming the parameter."""
+    if not value > 0:
         raise UserError(f"{parameter}: {value} is not allowed; give a number above 0")
+    if value > most:
+        raise UserError(f"{parameter}: {value} is not allowed; give at most {most:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,9 @@ class Subject:
 
     def __post_init__(self) -> None:
         task = self.definition
+        if self.task in TASKS and (self.separator is not None or self.labels != "auto"):
+            name = "labels" if self.separator is None else "separator"
+            raise UserError(f"{name}: this is for your own files, and {self.task!r} is none; leave it out")
         if not self.model:
             raise UserError("model: '' is not allowed; give a Hugging Face name or a local folder")
         own: dict[str, Any] = {
@@ -77,6 +84,8 @@ class Subject:
         for name in ("batch_size", "num_epochs", "patience", "max_train_examples", "max_length"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
+        if not 0 < abs(self.shift_by) <= MAX_SHIFT:
+            raise UserError(f"shift_by: {self.shift_by} is not allowed; give a whole number from 1 to {MAX_SHIFT}")
         if task.is_text and (self.max_length or 0) < MIN_TEXT_LENGTH:
             raise UserError(f"max_length: {self.max_length} is not allowed; give {MIN_TEXT_LENGTH} tokens or more")
 
@@ -110,7 +119,7 @@ class TrialConfig(Subject):
         super().__post_init__()
         one_of("init", self.init, INITS)
         one_of("optimizer", self.optimizer, OPTIMIZERS)
-        positive("learning_rate", self.learning_rate)
+        positive("learning_rate", self.learning_rate, MAX_LEARNING_RATE)
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed: {self.seed} is not allowed; give a whole number from 0 to {2**32 - 1}")
 

@@ -1,8 +1,7 @@
 """Sequences to arrays of token ids: symbols in one vectorised pass without a tokenizer, text by the model's own."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NUM_SPECIAL = 2  # begin and end token
+TOKENIZED_AT_ONCE = 8192  # sentences; a tokenizer's own result takes 8 kB for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,26 +106,25 @@ def encode_text(
         UserError: when the vocabulary's ids do not fit in 16 bits.
     """
     check_size(vocabulary)
-    tokens = tokenizer(
-        list(sentences),
-        list(seconds) or None,
-        truncation=True,
-        max_length=max_tokens,
-        return_attention_mask=False,
-        return_token_type_ids=bool(seconds),
-    )
-    rows: list[list[int]] = tokens["input_ids"]
+    rows: list[np.ndarray] = []
+    starts: list[int] = []
+    for first in range(0, len(sentences), TOKENIZED_AT_ONCE):
+        part = slice(first, first + TOKENIZED_AT_ONCE)
+        tokens = tokenizer(
+            list(sentences[part]),
+            list(seconds[part]) or None,
+            truncation=True,
+            max_length=max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=bool(seconds),
+        )
+        rows += [np.array(row, dtype=np.uint16) for row in tokens["input_ids"]]
+        # Token type 1 begins after the zeros: in every template the types only rise.
+        starts += [types.count(0) for types in tokens["token_type_ids"]] if seconds else []
     lengths_N = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     ids_NT = np.full((len(rows), lengths_N.max(initial=0)), vocabulary.pad_id, dtype=np.uint16)
-    ids = np.fromiter(chain.from_iterable(rows), dtype=np.uint16, count=lengths_N.sum())
-    ids_NT[np.arange(ids_NT.shape[1]) < lengths_N[:, None]] = ids
-    seconds_N = _starts(tokens["token_type_ids"], len(rows)) if seconds else None
-    return Encoded(ids_NT=ids_NT, lengths_N=lengths_N, seconds_N=seconds_N)
-
-
-def _starts(types: Iterable[list[int]], num_rows: int) -> np.ndarray:
-    """(N,) where token type 1 begins in each row: after its zeros, for in every template the types only rise."""
-    return np.fromiter((row.count(0) for row in types), dtype=np.int64, count=num_rows)
+    ids_NT[np.arange(ids_NT.shape[1]) < lengths_N[:, None]] = np.concatenate(rows)
+    return Encoded(ids_NT=ids_NT, lengths_N=lengths_N, seconds_N=np.array(starts) if seconds else None)
 
 
 def check_size(vocabulary: Vocabulary) -> None:

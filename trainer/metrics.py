@@ -3,6 +3,7 @@
 Each takes labels (N,) and predictions: class probabilities (N, C), or (N,) where a number is predicted.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -28,7 +29,9 @@ def matthews(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Matthews correlation of predicted and true classes, from -1 to 1; 0 where only one class is predicted."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, probabilities.argmax(axis=1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a single class; its score is 0
+        return float(matthews_corrcoef(labels, probabilities.argmax(axis=1)))
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -48,7 +51,9 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
 def _correlation(of: Callable[..., tuple[float, float]], labels: np.ndarray, predictions: np.ndarray) -> float:
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         return 0.0
-    return float(of(labels, predictions)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of nearly constant predictions, early in training
+        return float(of(labels, predictions)[0])
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
-COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet", "longformer", "esm")
+COUNTS_FROM_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "roberta-prelayernorm",
+    "mpnet",
+    "longformer",
+    "esm",
+    "data2vec-text",
+)
+DEFAULT_POSITIONS = 512
 FETCHED_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # never pickled weights
 
 
@@ -33,10 +43,13 @@ def find_model(model: str, *, needs_weights: bool) -> Path:
         UserError: for a folder that lacks the configuration, weights or tokenizer, or a name that cannot be had.
     """
     folder = Path(model).expanduser()
+    if folder.is_file():
+        raise UserError(f"model: {model!r} is a file; give the folder that it lies in")
     if not folder.is_dir():
         if model.count("/") > 1 or model.startswith((".", "/", "~")):
             siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-            raise UserError(f"model: there is no folder {model!r}{near(folder.name, siblings)}")
+            hint = near(folder.name, siblings)
+            raise UserError(f"model: there is no folder {model!r}{hint}; give one made by save_pretrained")
         folder = _fetch_from_hub(model)
     names = {path.name for path in folder.iterdir()}
     if "config.json" not in names:
@@ -48,7 +61,7 @@ def find_model(model: str, *, needs_weights: bool) -> Path:
         pickled = " (pickled weights are not read: convert them with save_pretrained)" if _has_pickles(names) else ""
         raise UserError(
             f"model: {model!r} has no weights (model.safetensors){pickled}; give a folder with weights, or ask for "
-            "inits=scratch, which needs none"
+            "scratch alone (init=scratch, of a sweep inits=scratch), which needs none"
         )
     return folder.resolve()
 
@@ -85,23 +98,42 @@ def read_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    names = {path.name for path in folder.iterdir()}
+    # From ALBERT's spiece.model alone, transformers takes its ordinary tokens ( ) " - . for special ones.
+    is_bare = "spiece.model" in names and "tokenizer.json" not in names
+    more: dict[str, Any] = {"extra_special_tokens": []} if is_bare else {}
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **more)
     except Exception as error:  # transformers and tokenizers raise many types for a broken file
         raise UserError(f"model: the tokenizer in {folder} cannot be read ({first_line(error)})") from error
 
 
 @lru_cache(maxsize=4)
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary and special tokens of a model folder's tokenizer."""
+    """The vocabulary and special tokens of a model folder's tokenizer.
+
+    Raises:
+        UserError: when it cannot be read, lacks a special token that we need, or does not fit the architecture.
+    """
     tokenizer = read_tokenizer(folder)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    size = getattr(read_config(folder, 1), "vocab_size", len(tokens))
+    if not size / 2 < len(tokens) <= size:
+        raise UserError(
+            f"model: the tokenizer in {folder} has {len(tokens)} tokens and config.json says vocab_size {size}; "
+            "give a folder in which they belong together"
+        )
+    ids = {"cls": tokenizer.cls_token_id, "sep": tokenizer.sep_token_id, "pad": tokenizer.pad_token_id}
+    if lacking := [name for name, token_id in ids.items() if token_id is None]:
+        raise UserError(
+            f"model: the tokenizer in {folder} has no {' and no '.join(lacking)} token; give a model of the BERT kind"
+        )
     return Vocabulary(
         tokens=tuple(tokens),
         special_ids=frozenset(tokenizer.all_special_ids),
-        begin_id=tokenizer.cls_token_id,
-        end_id=tokenizer.sep_token_id,
-        pad_id=tokenizer.pad_token_id,
+        begin_id=ids["cls"],
+        end_id=ids["sep"],
+        pad_id=ids["pad"],
     )
 
 
@@ -123,17 +155,34 @@ class Inputs:
 
 def read_inputs(config: "PretrainedConfig") -> Inputs:
     """What the architecture takes."""
-    positions = getattr(config, "max_position_embeddings", 512)
+    positions = getattr(config, "max_position_embeddings", DEFAULT_POSITIONS)
     first = config.pad_token_id + 1 if config.model_type in COUNTS_FROM_PADDING else 0
     return Inputs(
         max_tokens=positions - first, token_types=getattr(config, "type_vocab_size", 0) > 1, first_position=first
     )
 
 
+def max_tokens_of(folder: Path) -> int:
+    """How many tokens the model of a folder takes, special ones counted; from its config.json, without transformers.
+
+    Raises:
+        UserError: when that is no JSON object.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        positions = int(config.get("max_position_embeddings", DEFAULT_POSITIONS))
+        first = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in COUNTS_FROM_PADDING else 0
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"model: {folder}/config.json cannot be read ({first_line(error)})") from None
+    return positions - first
+
+
 def read_config(folder: Path, num_outputs: int) -> "PretrainedConfig":
     """The architecture of a model folder, with a new classifier of num_outputs classes."""
     from transformers import AutoConfig
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # a new classifier is what we want, not a warning
     try:
         return AutoConfig.from_pretrained(folder, num_labels=num_outputs, local_files_only=True)
     except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
@@ -152,7 +201,6 @@ def _pretrained_weights(folder: Path) -> dict[str, Any]:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # a new classifier is what we want, not a warning
     logging.disable_progress_bar()
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainer.commandline import parse, setting
 from trainer.config import TrialConfig
-from trainer.data import load_dataset
+from trainer.data import check_mapping, load_dataset, usable_length
 from trainer.describe import describe
 from trainer.models import find_model
 from trainer.tasks import TASKS
@@ -41,7 +41,9 @@ def read_settings(arguments: Sequence[str], program: str, description: str) -> T
     """
     settings = parse(TrialSettings, arguments, program=program, description=description)
     dataset = load_dataset(settings.definition, settings.folder)
+    folder = find_model(settings.model, needs_weights=settings.init != "scratch")
+    max_length = usable_length(settings, folder)
+    check_mapping(settings, dataset, folder)
     if settings.task not in TASKS:
-        print(*describe(settings.definition, dataset, settings.max_length or 0), sep="\n", flush=True)
-    find_model(settings.model, needs_weights=settings.init != "scratch")
+        print(*describe(settings.definition, dataset, max_length), sep="\n", flush=True)
     return settings

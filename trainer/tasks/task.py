@@ -35,6 +35,7 @@ class Split:
         seconds: of a text task with sentence pairs the N second sentences; else empty.
         pieces: where examples are segments of longer pieces, (N,) the number of each one's piece; else None. A piece is
             scored by its segments' vote, and never split between train, valid and test.
+        rows: (N,) the number of each example in what was read, from 0; None where that is its position.
         subsets: parts that are scored by themselves, name -> (M,) positions; the split's score is the mean of theirs.
     """
 
@@ -42,6 +43,7 @@ class Split:
     labels: np.ndarray
     seconds: tuple[str, ...] = ()
     pieces: np.ndarray | None = None
+    rows: np.ndarray | None = None
     subsets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -70,6 +72,7 @@ class Split:
             labels=self.labels[rows],
             seconds=tuple(self.seconds[row] for row in rows) if self.seconds else (),
             pieces=None if self.pieces is None else self.pieces[rows],
+            rows=rows if self.rows is None else self.rows[rows],
         )
 
 
