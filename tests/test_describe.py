@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import refusal, run_module
-from trainer.describe import describe, main, picture
+from trainer.describe import describe, main
+from trainer.describe_picture import picture
 from trainer.tasks.dna import SPLICE
 from trainer.tasks.glue import MRPC
 from trainer.tasks.music import segmented
@@ -215,13 +216,16 @@ def test_command_reads_own_files_as_told_and_leaves_the_picture_out(
         ("--output=my.pdf", "output: 'my.pdf' is not allowed; give a name that ends in .png, or none"),
         ("--output=/nowhere/my.png", "output: '/nowhere/my.png' cannot be written"),
         ("--labels=number", "did you mean 'numbers'?"),
+        ("--task=splice --labels=klasses", "labels: unknown value 'klasses'; allowed: auto, classes, numbers"),
+        ("--task=splice --labels=numbers", "labels: this is for your own files, and 'splice' is none; leave it out"),
+        ("--task=splice --separator=-", "separator: this is for your own files, and 'splice' is none; leave it out"),
         ("--tasks=h4", "unknown option '--tasks=h4'"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, option: str, part: str) -> None:
     path = tmp_path / "my.csv"
     path.write_text("sequence,label\n" + "".join(f"AC,{n % 2}\n" for n in range(30)))
-    assert part in refusal(lambda: main(["--task", str(path), option]))
+    assert part in refusal(lambda: main(["--task", str(path), *option.split()]))
 
 
 def test_module_ends_with_status_2_and_one_line() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer.errors import UserError
 from trainer.tasks import TASKS
@@ -224,3 +226,24 @@ def test_fewer_train_examples_are_the_first_and_leave_the_rest_alone(tmp_path: P
     assert part.train.labels.tolist() == whole.train.labels.tolist()[:3]
     assert part.test is whole.test and part.valid is whole.valid
     assert part.digest != whole.digest
+
+
+def test_a_name_may_occur_twice_as_twelve_of_splices_do(tmp_path: Path) -> None:
+    """Names are not looked at: examples are told apart by their place in the file."""
+    write(tmp_path, SPLICE, SPLICE_LINES[:1] * 24)
+    assert len(SPLICE.read(tmp_path / "dna" / "splice.txt").train) == 24
+
+
+@settings(deadline=None)
+@given(task=st.sampled_from([SPLICE, H4]), junk=st.binary(max_size=200), kept=st.integers(0, 24))
+def test_arbitrary_bytes_are_examples_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, task: Task, junk: bytes, kept: int
+) -> None:
+    """Junk alone, and after some good lines."""
+    lines = SPLICE_LINES if task is SPLICE else HISTONE_LINES
+    good = "".join(f"{line}\n" for line in lines[:kept]).encode()
+    path = write(tmp_path_factory.getbasetemp(), task, good + junk)
+    try:
+        assert len(task.read(path).train) > 0
+    except DataError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)

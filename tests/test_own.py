@@ -1,6 +1,7 @@
 """A user's own sequences: every format gives the same task, with symbols, labels and splits as the file has them."""
 
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +50,30 @@ def test_every_format_gives_the_same_dataset(tmp_path: Path) -> None:
         assert dataset.digest == expected.digest
 
 
-@pytest.mark.parametrize("kind", [pyarrow.float64(), pyarrow.float32(), pyarrow.dictionary(pyarrow.int32(), "str")])
+def test_other_columns_are_ignored_and_named(tmp_path: Path) -> None:
+    rows = [(number, sequence, "n", label, "") for number, (sequence, label) in enumerate(RECORDS)]
+    header = ("id", "sequence", "species", "label", "")
+    dataset = load(write_cells(tmp_path / "my.csv", rows, header=header))
+    assert dataset.facts == {"ignored_columns": "id, species, one without a name"}
+    assert together(dataset) == Counter(RECORDS)
+    assert load(write_cells(tmp_path / "my.csv", RECORDS)).facts == {}
+    sequences, labels = zip(*RECORDS, strict=True)
+    more = {f"site {number}": [0] * 40 for number in range(10)}
+    made = load(write_parquet(tmp_path / "my.parquet", SEQUENCE=sequences, Label=labels, **more))
+    assert made.facts["ignored_columns"].endswith("site 6, site 7 and 2 more")
+    assert contents(made) == contents(dataset)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pyarrow.float64(), pyarrow.float32(), pyarrow.decimal128(8, 3), pyarrow.dictionary(pyarrow.int32(), "str")],
+)
 def test_parquet_labels_may_be_numbers_of_every_width_and_dictionaries(tmp_path: Path, kind: pyarrow.DataType) -> None:
     labels = [number / 8 for number in range(40)]
     sequences = [sequence for sequence, _ in RECORDS]
     texts = pyarrow.array(map(str, labels)).dictionary_encode()
-    column = texts if pyarrow.types.is_dictionary(kind) else pyarrow.array(labels, kind)
+    numbers = map(Decimal, labels) if pyarrow.types.is_decimal(kind) else labels
+    column = texts if pyarrow.types.is_dictionary(kind) else pyarrow.array(numbers, kind)
     expected = load(write_cells(tmp_path / "my.csv", list(zip(sequences, labels, strict=True))))
     assert contents(load(write_parquet(tmp_path / "my.parquet", sequence=sequences, label=column))) == contents(
         expected
@@ -179,6 +198,7 @@ def test_classes_are_scored_by_accuracy_and_numbers_by_spearman(tmp_path: Path) 
         (("train", "valid", "test"), "as given"),
         (("Train", "VALIDATION", " test "), "as given"),
         (("train", "dev", "test"), "as given"),
+        (("TRAIN", "Dev", "TEST"), "as given"),
         (("train", "train", "test"), "valid drawn from train"),
         (("train", "dev", "dev"), "test drawn from train"),
         (("train", "train", "train"), "90/5/5 at random"),
@@ -191,7 +211,8 @@ def test_split_column_is_obeyed_and_what_it_leaves_open_is_drawn(
         word: {"validation": "valid", "dev": "valid"}.get(word.strip().lower(), word.strip().lower()) for word in words
     }
     rows = [("A" * (number + 1), "xy"[number % 2], words[number % 3]) for number in range(60)]
-    dataset = load(write_cells(tmp_path / "my.csv", rows, header=("sequence", "label", "split")))
+    header = ("sequence", "label", "split") if words[0] != "TRAIN" else (" Sequence", "LABEL", "Split ")
+    dataset = load(write_cells(tmp_path / "my.csv", rows, header=header))
     assert split in dataset.split
     assert together(dataset) == Counter((sequence, label) for sequence, label, _ in rows)
     for name in ("valid", "test"):
@@ -226,7 +247,7 @@ def test_a_task_can_be_named_without_its_file_being_there() -> None:
 def test_paths_are_told_from_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pieces").mkdir()
-    paths = ["my.csv", "MY.FASTA", "a/b", "./x", "~/x", "..", "pieces", "my.parquet"]
+    paths = ["my.csv", "MY.FASTA", "my.csv.gz", "a/b", "./x", "~/x", "..", "pieces", "my.parquet"]
     assert [name for name in paths if not looks_like_a_path(name)] == []
     names = ["splice", "", "h4", "csv", "my.txt", "a" * 5000, "a\0"]
     assert [name for name in names if looks_like_a_path(name)] == []

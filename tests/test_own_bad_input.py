@@ -34,9 +34,19 @@ def cells(*rows: str, header: str = "sequence,label", count: int = 12) -> str:
             cells(header="sequnce,label"),
             ["line 1: there is no column 'sequence', only 'sequnce', 'label'", "'sequnce'?"],
         ),
-        (cells(header="Sequence,label"), ["did you mean 'Sequence'?", "name the columns sequence, label"]),
+        (cells(header="Sequenz,label"), ["only 'Sequenz', 'label'; name the columns sequence, label; did you mean"]),
+        *(
+            (cells("A,x,test", header=f"sequence,label,{name}", count=0), [f"is the column '{name}' meant as 'split'?"])
+            for name in ("splits", "slpit", "Spilt", "data_split")
+        ),
+        (cells("A,x,a,a", header="sequence,label,split,Split", count=0), ["line 1: there are 2 columns 'split'"]),
         (cells(header="sequence,target"), ["no column 'label'"]),
-        (cells(header="sequence;label"), ["no column 'sequence', only 'sequence;label'"]),
+        (cells(header="\nsequence;label"), ["line 2: the header has semicolons, not commas; save the file"]),
+        (cells(header='"sequence";"label"'), ["line 1: the header has semicolons"]),
+        (cells(header="sequence\tlabel"), ["line 1: the header has tabs"]),
+        (b"\x1f\x8b\x08\0\0", [": the file is packed with gzip; unpack it first"]),
+        (b"PK\x03\x04\0", [": the file is a zip archive or an Excel file; unpack it, or save it as CSV"]),
+        (b"PAR1\0\0PAR1", [": the file is a Parquet file; give it a name that ends in .parquet"]),
         (cells(header="label,label,sequence"), ["line 1: there are 2 columns 'label'; keep one"]),
         (cells("ACGT,x", "ACGT"), ["line 3: 1 cell(s) instead of 2", "quote"]),
         (cells("AC,GT,x"), ["line 2: 3 cell(s) instead of 2"]),
@@ -71,6 +81,13 @@ def cells(*rows: str, header: str = "sequence,label", count: int = 12) -> str:
 def test_bad_csv_is_told_by_file_line_and_remedy(tmp_path: Path, content: str | bytes, parts: list[str]) -> None:
     message = refused(tmp_path, content)
     assert all(part in message for part in parts), message
+    assert "?;" not in message
+
+
+def test_tsv_with_commas_and_packed_files_say_what_to_do(tmp_path: Path) -> None:
+    assert "the header has commas, not tabs; save the file with tabs" in refused(tmp_path, cells(), name="my.tsv")
+    for name in ("my.csv.gz", "my.fasta.zip"):
+        assert "cannot be read; unpack it first" in refused(tmp_path, b"any", name=name)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +154,15 @@ def test_fasta_has_no_words(tmp_path: Path) -> None:
         ({"sequence": [1] * 20, "label": ["x"] * 20}, ": the column 'sequence' holds 'int64'; store text there"),
         ({"sequence": [["A"]] * 20, "label": ["x"] * 20}, "the column 'sequence' holds 'list<"),
         ({"sequence": ["A"] * 20, "label": [b"x"] * 20}, "the column 'label' holds 'binary'; store text or numbers"),
+        (
+            {"sequence": ["A"] * 20, "label": pyarrow.array(range(20), pyarrow.date32())},
+            "the column 'label' holds dates or times ('date32[day]'); store numbers there",
+        ),
+        ({"sequence": ["A"] * 20, "label": ["x", "y"] * 10, "splits": ["a"] * 20}, "'splits' meant as 'split'?"),
+        (
+            {"sequence": ["A"] * 20, "label": pyarrow.array([b"x", b"\xff"] * 10).view("str")},
+            ": row 2: the label is not UTF-8 text; store it as UTF-8",
+        ),
         ({"sequence": ["A", None] * 10, "label": ["x", "y"] * 10}, ": row 2: the sequence is missing"),
         ({"sequence": ["A", ""] * 10, "label": ["x", "y"] * 10}, ": row 2: the sequence is empty"),
         ({"sequence": ["A"] * 20, "label": [0.5, float("nan")] * 10}, ": row 2: the label 'nan' is not a number"),
@@ -156,13 +182,21 @@ def test_truncated_parquet_and_text_in_it_that_is_no_utf8_are_refused(tmp_path: 
     assert "not a whole Parquet file" in refused(tmp_path, whole[20:], name="my.parquet")
     column = pyarrow.array([b"\xff"] * 20).view("str")
     path = write_parquet(path, sequence=column, label=["x", "y"] * 10)
-    assert "not a whole Parquet file" in refusal(lambda: load(path))
+    assert "row 1: the sequence is not UTF-8 text" in refusal(lambda: load(path))
 
 
 def test_what_is_not_there_is_one_line_with_the_nearest_name(tmp_path: Path) -> None:
     write_cells(tmp_path / "promoters.csv", RECORDS)
     message = refusal(lambda: load(tmp_path / "promotors.csv"))
-    assert "there is no file or folder" in message and "did you mean 'promoters.csv'?" in message
+    assert "there is no file or folder" in message and message.endswith("did you mean 'promoters.csv'?")
+    for link, target in (("my.csv", "gone.csv"), ("loop.csv", "loop.csv")):
+        (tmp_path / link).symlink_to(target)
+        message = refusal(lambda link=link: load(tmp_path / link))  # type: ignore[misc]
+        assert f"{link}' is a link that leads nowhere (to '{target}')" in message and "did you mean" not in message
+    message = refusal(lambda: own_task("my.csv").load(tmp_path / "nowhere"))
+    assert message.startswith(f"data_dir: '{tmp_path / 'nowhere'}' is not there; give the folder that 'my.csv' starts")
+    message = refusal(lambda: own_task("my.csv").load(tmp_path / "promoters.csv"))
+    assert message.startswith("data_dir: ") and "is no folder" in message
     assert "there is no folder" in refusal(lambda: load(tmp_path / "nowhere" / "my.csv"))
     assert "cannot be found" in refusal(lambda: load(Path("~nobody-of-this-name/my.csv")))
     assert "\n" not in refusal(lambda: own_task("a\0b.csv").load())

@@ -37,19 +37,67 @@ def test_class_folders_of_midi_files_are_pieces_in_segments(pieces: Path) -> Non
     assert dataset.facts == {} and own_task(str(pieces)).metrics_for(dataset) == ("accuracy",)
 
 
-def test_split_folders_above_the_class_folders_are_obeyed(pieces: Path) -> None:
-    for name in ("valid", "test"):
+@pytest.mark.parametrize(
+    ("held_out", "sizes", "split"),
+    [
+        (("valid", "test"), [8, 2, 2], "as given"),
+        (("Validation", "TEST"), [8, 2, 2], "as given"),
+        (("dev",), [9, 2, 1], "as given, test drawn from train"),
+        (("test",), [9, 1, 2], "as given, valid drawn from train"),
+        ((), [10, 1, 1], "90/5/5 at random"),
+    ],
+)
+def test_split_folders_above_the_class_folders_are_obeyed(
+    pieces: Path, held_out: tuple[str, ...], sizes: list[int], split: str
+) -> None:
+    for name in held_out:
         for composer in ("Bach", "Ravel"):
             target = pieces / name / composer
             target.mkdir(parents=True)
             file = min((pieces / composer).iterdir())
             file.rename(target / file.name)
     for composer in ("Bach", "Ravel"):
-        (pieces / "train").mkdir(exist_ok=True)
-        (pieces / composer).rename(pieces / "train" / composer)
+        (pieces / "Train").mkdir(exist_ok=True)
+        (pieces / composer).rename(pieces / "Train" / composer)
     dataset = load(pieces)
-    assert [split.num_pieces for split in (dataset.train, dataset.valid, dataset.test)] == [8, 2, 2]
-    assert dataset.split == "as given"
+    assert [part.num_pieces for part in (dataset.train, dataset.valid, dataset.test)] == sizes
+    assert dataset.split.startswith(split) and dataset.classes == ("Bach", "Ravel")
+
+
+def test_split_folders_that_do_not_fit_are_refused(pieces: Path) -> None:
+    (pieces / "test").mkdir()
+    message = refusal(lambda: load(pieces))
+    assert message.startswith(f"{pieces}: the split folder 'test' lies beside 'Bach', which is none; move or rename")
+    assert "train/CLASS/*.mid" in message
+    for composer in ("Bach", "Ravel"):
+        (pieces / composer).rename(pieces / "test" / composer)
+    assert "there is a split folder 'test' but no 'train'" in refusal(lambda: load(pieces))
+    (pieces / "test").rename(pieces / "train")
+    for name in ("valid", "dev"):
+        (pieces / name).mkdir()
+    assert "both 'dev' and 'valid' are the split valid; keep one" in refusal(lambda: load(pieces))
+    (pieces / "dev").rmdir()
+    assert "there is no class folder with MIDI files in 'valid'" in refusal(lambda: load(pieces))
+    (pieces / "valid").rmdir()
+    write_midi(pieces / "stray.mid", [60])
+    assert "'stray.mid' lies in no class folder" in refusal(lambda: load(pieces))
+
+
+def test_what_macos_and_dot_folders_hide_is_not_read(pieces: Path) -> None:
+    expected = load(pieces).digest
+    for place in (pieces, pieces / "Bach", pieces / "Bach" / ".old", pieces / "__MACOSX" / "Bach"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "._0.mid").write_bytes(b"\0\5\x16\7")
+    write_midi(pieces / "Bach" / ".old" / "0.mid", [60])
+    dataset = load(pieces)
+    assert dataset.digest == expected and dataset.facts == {}
+
+
+@pytest.mark.parametrize("below", ["fugues", "fugues/in c"])
+def test_files_below_a_class_folder_are_not_dropped(pieces: Path, below: str) -> None:
+    write_midi(pieces / "Ravel" / below / "1.mid", [60])
+    message = refusal(lambda: load(pieces))
+    assert message == f"{pieces}: MIDI files lie in 'Ravel/{below}', below a class folder; move them into 'Ravel'"
 
 
 def test_broken_midi_files_are_skipped_and_counted(pieces: Path) -> None:
@@ -66,11 +114,13 @@ def test_bad_folders_are_told_by_name_and_remedy(pieces: Path, tmp_path: Path) -
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "there is no class folder; make a folder for each class" in said(empty)
+    assert "there is no class folder with MIDI files; expected are class folders with .mid" in said(empty)
+    (empty / "docs").mkdir()
+    assert said(empty).startswith(f"{empty}: there is no class folder with MIDI files; expected")
     assert "leave separator out" in said(pieces, separator=",")
     assert "leave labels=numbers out" in said(pieces, labels="numbers")
     (pieces / "Liszt").mkdir()
-    assert "Liszt: there is no .mid or .midi file in this class folder" in said(pieces)
+    assert f"{pieces}: there is no MIDI file in the class folder 'Liszt'; expected" in said(pieces)
     (pieces / "Liszt").rmdir()
     (pieces / "stray.mid").write_bytes(b"")
     assert "'stray.mid' lies in no class folder" in said(pieces)

@@ -8,6 +8,7 @@ from trainer.errors import UserError, one_of
 from trainer.mapping import MAPPINGS, TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
 from trainer.tasks import OWN, TASKS, find_task
+from trainer.tasks.own import LABELS
 from trainer.tasks.task import Task
 
 Init = Literal["pretrained", "reinit-embeddings", "scratch"]
@@ -19,7 +20,6 @@ MIN_TEXT_LENGTH = 8  # tokens: room for the special ones and something of each s
 MAX_COUNT = 2**31 - 1
 MAX_LEARNING_RATE = 1e38  # what fits in 32 bits
 MAX_SHIFT = 65535  # once around the largest vocabulary
-LABELS = ("auto", "classes", "numbers")
 
 
 def positive(parameter: str, value: float, most: float = MAX_COUNT) -> None:
@@ -67,9 +67,6 @@ class Subject:
 
     def __post_init__(self) -> None:
         task = self.definition
-        if self.task in TASKS and (self.separator is not None or self.labels != "auto"):
-            name = "labels" if self.separator is None else "separator"
-            raise UserError(f"{name}: this is for your own files, and {self.task!r} is none; leave it out")
         if not self.model:
             raise UserError("model: '' is not allowed; give a Hugging Face name or a local folder")
         own: dict[str, Any] = {
@@ -96,7 +93,6 @@ class Subject:
         Raises:
             UserError: when there is none of this name.
         """
-        one_of("labels", self.labels, LABELS)
         return find_task(self.task, self.separator, self.labels)
 
 

@@ -1,32 +1,34 @@
 """``python -m trainer.describe``: what was understood of a task's data, in words and in a picture, before training."""
 
-import io
 import textwrap
-import warnings
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.commandline import parse, run, setting
+from trainer.describe_counts import (
+    MAX_CLASSES,
+    class_counts,
+    named_splits,
+    piece_labels,
+    sequence_lengths,
+    short_names,
+    unit_of,
+)
+from trainer.describe_picture import picture
 from trainer.errors import UserError
 from trainer.tasks import OWN, TASKS, find_task
 from trainer.tasks.own import Own
-from trainer.tasks.task import Dataset, Split, Task
+from trainer.tasks.own_labels import as_number
+from trainer.tasks.task import Dataset, Task
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-MAX_CLASSES = 12
-MAX_BARS = 30
 MAX_SYMBOLS = 40
 MAX_NAMES = 3
 QUANTILES = {"min": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "max": 1.0}
-COLORS = ("#9ecae1", "#4292c6", "#08306b")
-MAX_BINS = 40
-LOG_RATIO = 20  # lengths that are spread this far above their median are drawn on a logarithmic scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Settings:
     output: str | None = setting("description.png", help="where to write the picture; none: no picture", none="none")
 
     def __post_init__(self) -> None:
+        find_task(self.task, self.separator, self.labels)
         if self.max_length is not None and self.max_length < 1:
             raise UserError(f"max_length: {self.max_length} is not allowed; give at least 1, or auto")
         if self.output is not None and Path(self.output).suffix.lower() != ".png":
@@ -63,8 +66,11 @@ def describe(task: Task, dataset: Dataset, max_length: int) -> list[str]:
     """
     entries = {
         "data": [dataset.source, *([dataset.note] if dataset.note else [])],
-        _unit(dataset): _examples(dataset),
-        "classes" if dataset.classes else "numbers": _classes(dataset) if dataset.classes else _numbers(dataset),
+        unit_of(dataset): _examples(dataset),
+        "classes" if dataset.classes else "numbers": [
+            *(_classes(dataset) if dataset.classes else _numbers(dataset)),
+            *_guessed(task, dataset),
+        ],
         "symbols": _symbols(dataset),
         "lengths": _lengths(task, dataset, max_length),
         "facts": [f"{name.replace('_', ' ')}: {value}" for name, value in dataset.facts.items()],
@@ -77,30 +83,8 @@ def describe(task: Task, dataset: Dataset, max_length: int) -> list[str]:
     ]
 
 
-def _splits(dataset: Dataset) -> dict[str, Split]:
-    """The splits by name; where valid is test, it comes once."""
-    if dataset.valid is dataset.test:
-        return {"train": dataset.train, "valid = test": dataset.valid}
-    return {"train": dataset.train, "valid": dataset.valid, "test": dataset.test}
-
-
-def _piece_labels(split: Split) -> np.ndarray:
-    """The labels (P,) of the split's pieces; where examples are whole, theirs."""
-    return split.labels if split.pieces is None else split.labels[np.unique(split.pieces, return_index=True)[1]]
-
-
-def _class_counts(dataset: Dataset) -> np.ndarray:
-    """How many pieces (or whole examples) each split has of each class: (splits, C)."""
-    size = len(dataset.classes)
-    return np.array([np.bincount(_piece_labels(split), minlength=size) for split in _splits(dataset).values()])
-
-
-def _unit(dataset: Dataset) -> str:
-    return "examples" if dataset.train.pieces is None else "pieces"
-
-
 def _examples(dataset: Dataset) -> list[str]:
-    splits = _splits(dataset)
+    splits = named_splits(dataset)
     sizes = ", ".join(f"{name} {split.num_pieces:,}" for name, split in splits.items())
     lines = [f"{dataset.num_examples:,}: {sizes} ({dataset.split})"]
     if dataset.train.pieces is not None:
@@ -110,8 +94,9 @@ def _examples(dataset: Dataset) -> list[str]:
 
 def _classes(dataset: Dataset) -> list[str]:
     """A table of the classes, the most frequent of many, and what a constant guess would score."""
-    names, counts_SC = list(_splits(dataset)), _class_counts(dataset)
-    rows = [(_short(name), counts_SC[:, place]) for place, name in enumerate(dataset.classes)]
+    names, counts_SC = list(named_splits(dataset)), class_counts(dataset)
+    shown = short_names(dataset.classes)
+    rows = [(name, counts_SC[:, place]) for place, name in enumerate(shown)]
     if len(rows) > MAX_CLASSES:
         order = np.argsort(-counts_SC.sum(axis=0), kind="stable")
         rest = order[MAX_CLASSES:]
@@ -122,19 +107,49 @@ def _classes(dataset: Dataset) -> list[str]:
     lines += [f"{name:<{width}}" + "".join(f"{count:>14,}" for count in counts_S) for name, counts_S in rows]
     guess = int(counts_SC[0].argmax())
     share = counts_SC[-1, guess] / counts_SC[-1].sum()
-    name = _short(dataset.classes[guess])
-    lines.append(f"always guessing {name!r}, the most frequent in train: {100 * share:.1f} % right on test")
+    lines.append(f"always guessing {shown[guess]!r}, the most frequent in train: {100 * share:.1f} % right on test")
     return lines
 
 
 def _numbers(dataset: Dataset) -> list[str]:
     """A table of the numbers' spread in each split."""
-    lines = [" " * 12 + "".join(f"{name:>11}" for name in (*QUANTILES, "mean", "std"))]
-    for name, split in _splits(dataset).items():
-        labels_N = _piece_labels(split)
-        values = [*np.quantile(labels_N, list(QUANTILES.values())), labels_N.mean(), labels_N.std()]
-        lines.append(f"{name:<12}" + "".join(f"{value:>11.4g}" for value in values))
-    return lines
+    rows = {name: _spread(piece_labels(split)) for name, split in named_splits(dataset).items()}
+    digits = max(_digits(values[: len(QUANTILES)]) for values in rows.values())
+    cells = {
+        name: [*(f"{value:.{digits}g}" for value in values[:-1]), f"{values[-1]:.4g}"] for name, values in rows.items()
+    }
+    width = max(11, *(len(cell) + 2 for row in cells.values() for cell in row))
+    head = " " * 12 + "".join(f"{name:>{width}}" for name in (*QUANTILES, "mean", "std"))
+    return [head, *(f"{name:<12}" + "".join(f"{cell:>{width}}" for cell in row) for name, row in cells.items())]
+
+
+def _spread(labels_N: np.ndarray) -> list[float]:
+    """The quantiles, mean and standard deviation, in a scale in which the square of no label overflows."""
+    _, exponent = np.frexp(np.abs(labels_N).max())
+    scaled_N = np.ldexp(labels_N, -exponent)
+    values = [*np.quantile(scaled_N, list(QUANTILES.values())), scaled_N.mean(), scaled_N.std()]
+    return [float(value) for value in np.ldexp(values, exponent)]
+
+
+def _digits(quantiles: Sequence[float]) -> int:
+    """How many digits, from 4, tell quantiles apart that differ by more than rounding does."""
+    least = 1e-12 * (quantiles[-1] - quantiles[0])
+    pairs = [(low, high) for low, high in pairwise(quantiles) if high - low > least]
+    enough = (digits for digits in range(4, 17) if all(f"{a:.{digits}g}" != f"{b:.{digits}g}" for a, b in pairs))
+    return next(enough, 17)
+
+
+def _guessed(task: Task, dataset: Dataset) -> list[str]:
+    """How to change what integers were taken for, where nobody said it."""
+    if not isinstance(task, Own) or task.labels != "auto" or dataset.train.pieces is not None:
+        return []
+    if not dataset.classes:
+        labels = np.concatenate([split.labels for split in named_splits(dataset).values()])
+        return ["integers taken for numbers; labels=classes makes them classes"] if (labels % 1 == 0).all() else []
+    numbers = map(as_number, dataset.classes)
+    if all(number is not None and number.is_integer() for number in numbers):
+        return ["integers taken for classes; labels=numbers predicts them as numbers"]
+    return []
 
 
 def _symbols(dataset: Dataset) -> list[str]:
@@ -147,31 +162,17 @@ def _symbols(dataset: Dataset) -> list[str]:
 def _symbol_names(dataset: Dataset) -> list[str]:
     """The symbols as they can be seen."""
     if dataset.symbol_names:
-        return [_short(name) for name in dataset.symbol_names]
+        return short_names(dataset.symbol_names)
     return [symbol if symbol.isprintable() and symbol != " " else repr(symbol) for symbol in dataset.symbols]
-
-
-def _short(name: str) -> str:
-    """A name on one line, in at most 24 characters."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in " ".join(name.split()))
-    return name if len(name) <= 24 else name[:23] + "…"
 
 
 def _some(names: Sequence[str]) -> str:
     more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
-    return ", ".join([*map(_short, names[:MAX_NAMES]), *more])
-
-
-def _sequence_lengths(task: Task, split: Split) -> np.ndarray:
-    """The length (N,) of each sequence in symbols; of a sentence, or pair, in words."""
-    if not task.is_text:
-        return np.fromiter(map(len, split.sequences), dtype=np.int64, count=len(split))
-    seconds = split.seconds or [""] * len(split)
-    return np.array([len(f"{one} {two}".split()) for one, two in zip(split.sequences, seconds, strict=True)])
+    return ", ".join([*names[:MAX_NAMES], *more])
 
 
 def _lengths(task: Task, dataset: Dataset, max_length: int) -> list[str]:
-    lengths_N = np.concatenate([_sequence_lengths(task, split) for split in _splits(dataset).values()])
+    lengths_N = np.concatenate([sequence_lengths(task, split) for split in named_splits(dataset).values()])
     quantiles = np.quantile(lengths_N, list(QUANTILES.values()), method="inverted_cdf")
     spread = ", ".join(f"{name} {value:,}" for name, value in zip(QUANTILES, quantiles, strict=True))
     part = "middle" if task.keeps_both_ends else "end"
@@ -184,13 +185,14 @@ def _lengths(task: Task, dataset: Dataset, max_length: int) -> list[str]:
 
 def _warnings(task: Task, dataset: Dataset) -> list[str]:
     """What may surprise: classes and symbols that cannot be learned, test examples that can be looked up."""
-    lines, splits = [], _splits(dataset)
+    lines, splits = [], named_splits(dataset)
     if dataset.classes:
-        counts_SC = _class_counts(dataset)
+        counts_SC, shown = class_counts(dataset), short_names(dataset.classes)
         problems = {f"{name} has no": counts_C == 0 for name, counts_C in zip(splits, counts_SC, strict=True)}
         for problem, is_so_C in ({"there is only one": counts_SC.sum(axis=0) == 1} | problems).items():
-            if some := [dataset.classes[place] for place in np.flatnonzero(is_so_C)]:
+            if some := [shown[place] for place in np.flatnonzero(is_so_C)]:
                 lines.append(f"{problem} example of {_some(some)}")
+        lines += _alike(dataset.classes)
     if not task.is_text:
         held_out = set().union(*dataset.valid.sequences, *dataset.test.sequences)
         unseen = held_out.difference(*dataset.train.sequences)
@@ -206,74 +208,26 @@ def _warnings(task: Task, dataset: Dataset) -> list[str]:
     return lines
 
 
-def picture(task_name: str, task: Task, dataset: Dataset, max_length: int) -> bytes:
-    """A PNG of 1000 x 500 pixels: how long the sequences are, and how many there are of each class or number."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), dpi=100, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    figure.suptitle(f"{Path(task_name).name[-60:]}: {dataset.num_examples:,} {_unit(dataset)}", parse_math=False)
-    _draw_lengths(left, task, dataset, max_length)
-    if dataset.classes:
-        _draw_classes(right, dataset)
-    else:
-        labels = {name: _piece_labels(split) for name, split in _splits(dataset).items()}
-        low, high = (limit(np.concatenate([*labels.values()])) for limit in (np.min, np.max))
-        bins = np.linspace(low, high, MAX_BINS + 1).tolist()
-        right.hist([*labels.values()], bins=bins, stacked=True, color=COLORS[: len(labels)], label=[*labels])
-        right.set(xlabel="label", ylabel=_unit(dataset), title="numbers")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    content = io.BytesIO()
-    with warnings.catch_warnings():  # a class name in a script that matplotlib's font lacks is drawn as boxes
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(content, format="png")
-    return content.getvalue()
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Classes that are one number or word in several spellings: "1" and "1.0", "Yes" and "yes"."""
+    groups: dict[float | str, list[str]] = {}
+    for name in classes:
+        plain = _plain(name)
+        number = as_number(plain)
+        groups.setdefault(plain if number is None else number, []).append(name)
+    lines = []
+    for names in groups.values():
+        if len(names) > 1:
+            looks_same = len({_plain(name, keep_case=True) for name in names}) < len(names)
+            shown = [ascii(name) if looks_same else repr(name) for name in names]
+            lines.append(f"classes {', '.join(shown[:-1])} and {shown[-1]} differ only in how they are written")
+    return lines[:MAX_NAMES] + ([f"and {len(lines) - MAX_NAMES} more such classes"] if len(lines) > MAX_NAMES else [])
 
 
-def _draw_lengths(axes: "Axes", task: Task, dataset: Dataset, max_length: int) -> None:
-    lengths = [_sequence_lengths(task, split) for split in _splits(dataset).values()]
-    together = np.concatenate(lengths)
-    low, high = int(together.min()), int(together.max())
-    if high > LOG_RATIO * np.median(together) and low > 0:
-        edges = np.unique(np.geomspace(low, high + 1, MAX_BINS + 1).round())
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-    else:
-        step = -(-(high - low + 1) // MAX_BINS)  # each bin takes in as many lengths as the others
-        edges = np.arange(low, high + 1 + step, step, dtype=np.float64)
-    axes.hist(lengths, bins=(edges - 0.5).tolist(), stacked=True, color=COLORS[: len(lengths)])
-    if high == low:
-        axes.set_xlim(low - 5, high + 5)
-    unit, title = "symbols", f"none is cut at {max_length:,} symbols"
-    if task.is_text:
-        unit, title = "words", f"cut at {max_length:,} tokens"
-    elif high > max_length:
-        axes.axvline(max_length + 0.5, color="#d94801", linestyle="--")
-        title = f"cut at {max_length:,} symbols (dashed)"
-    axes.set(xlabel=f"length ({unit})", ylabel="sequences", title=title)
-
-
-def _draw_classes(axes: "Axes", dataset: Dataset) -> None:
-    """A bar for each class; of many classes the largest first, and those beyond 30 as one number."""
-    counts_SC, names = _class_counts(dataset), [_short(name) for name in dataset.classes]
-    if len(names) > MAX_CLASSES:
-        order = np.argsort(-counts_SC.sum(axis=0), kind="stable")
-        counts_SC, names = counts_SC[:, order], [names[place] for place in order]
-    size = "medium" if len(names) <= MAX_CLASSES else 7
-    places, starts = np.arange(len(names[:MAX_BARS])), np.zeros(len(names[:MAX_BARS]))
-    for split, counts_C, color in zip(_splits(dataset), counts_SC[:, :MAX_BARS], COLORS, strict=False):
-        axes.barh(places, counts_C, left=starts, height=0.75, color=color, label=split)
-        starts += counts_C
-    axes.set_yticks(places, names[:MAX_BARS], fontsize=size, parse_math=False)
-    if num_more := len(names[MAX_BARS:]):
-        rest = f" and {num_more} more with {counts_SC[:, MAX_BARS:].sum():,} {_unit(dataset)} together"
-        axes.text(0, MAX_BARS, rest, fontsize=size, va="center")
-    margin = max(0.5, (5 - len(names)) / 2)  # few bars are not fat
-    axes.set_ylim(len(places) - 1 + margin + bool(num_more), -margin)
-    axes.locator_params(axis="x", nbins=6, integer=True)
-    axes.set(xlabel=_unit(dataset), title=f"{len(names):,} classes")
+def _plain(name: str, *, keep_case: bool = False) -> str:
+    """A name without what cannot be seen: how its accents are composed, and of what kind its blanks are."""
+    name = " ".join(unicodedata.normalize("NFKC", name).split())
+    return name if keep_case else unicodedata.normalize("NFKC", name.casefold())
 
 
 def main(arguments: Sequence[str]) -> int:

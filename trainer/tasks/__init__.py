@@ -1,11 +1,11 @@
 """Every task by name. A new task is one class in its family's file and one line here."""
 
-from trainer.errors import UserError, near
+from trainer.errors import UserError, near, one_of
 from trainer.tasks.demo import DEMO
 from trainer.tasks.dna import H3, H3K9AC, H4, SPLICE
 from trainer.tasks.glue import COLA, MNLI, MRPC, QNLI, QQP, RTE, SST2, STSB
 from trainer.tasks.music import COMPOSER
-from trainer.tasks.own import looks_like_a_path, own_task
+from trainer.tasks.own import LABELS, looks_like_a_path, own_task
 from trainer.tasks.protein import FLUORESCENCE, LOCALIZATION, STABILITY
 from trainer.tasks.task import Task
 
@@ -40,9 +40,13 @@ def find_task(name: str, separator: str | None = None, labels: str = "auto") -> 
         separator, labels: how to read an own file; see :func:`trainer.tasks.own.own_task`.
 
     Raises:
-        UserError: for a name that is neither.
+        UserError: for a name that is neither, or options that a task of our own has no use for.
     """
+    one_of("labels", labels, LABELS)
     if name in TASKS:
+        if separator is not None or labels != "auto":
+            option = "labels" if separator is None else "separator"
+            raise UserError(f"{option}: this is for your own files, and {name!r} is none; leave it out")
         return TASKS[name]
     if looks_like_a_path(name):
         return own_task(name, separator=separator, labels=labels)

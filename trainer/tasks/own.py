@@ -14,15 +14,17 @@ import numpy as np
 from trainer.errors import UserError, near, one_of
 from trainer.sources import Source
 from trainer.tasks.own_files import (
+    SPLIT_WORDS,
     SPLITS,
     Table,
     brief,
     read_csv,
     read_labelled_fasta,
-    read_midi_folder,
     read_parquet,
     read_tsv,
 )
+from trainer.tasks.own_labels import read_labels
+from trainer.tasks.own_midi import read_midi_folder
 from trainer.tasks.task import DataError, Dataset, Examples, Split, Task
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -36,10 +38,8 @@ READERS: dict[str, Callable[[Path], Table]] = {
 }
 SUFFIXES = ", ".join(READERS)
 LABELS = ("auto", "classes", "numbers")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 SEPARATOR_WORDS = {"space": " ", "tab": "\t"}  # what is hard to give on a command line
-SPLIT_WORDS = {name: name for name in SPLITS} | {"validation": "valid", "dev": "valid"}
-MAX_CLASS_INTEGERS = 20  # more different integers than these are taken for numbers
-MAX_NUMBER = 1e15  # the squares of larger ones do not fit in 32 bits
 MAX_SYMBOLS = 60_000  # token ids are 16 bits wide
 MAX_LENGTH = 510  # with two special tokens BERT's 512 positions
 MAX_MIDI_LENGTH = 128
@@ -49,7 +49,9 @@ def looks_like_a_path(name: str) -> bool:
     """Whether a task's name is meant as the path of a file or folder: by its form, or because there is one."""
     if not name:
         return False
-    if "/" in name or os.sep in name or name[0] in ".~" or Path(name).suffix.lower() in READERS:
+    if "/" in name or os.sep in name or name[0] in ".~":
+        return True
+    if any(suffix.lower() in READERS for suffix in Path(name).suffixes[-2:]):  # "my.csv.gz" is to be refused as one
         return True
     try:
         return Path(name).exists()
@@ -101,7 +103,8 @@ class Own(Task):
         """
         try:
             path = Path(self.path).expanduser()
-            path = path if data_dir is None else data_dir.expanduser() / path
+            if data_dir is not None and not path.is_absolute():
+                path = _folder(data_dir, path) / path
             if not path.exists():
                 raise UserError(_not_there(path))
             return self.dataset(self.read(path), (path,))
@@ -117,6 +120,8 @@ class Own(Task):
         if path.is_dir():
             self._refuse_options(path, "a folder of MIDI files", separator=True, numbers=True)
             return read_midi_folder(path)
+        if suffix in PACKED:
+            raise DataError(path, None, f"files that end in {suffix!r} cannot be read; unpack it first")
         if suffix not in READERS:
             hint = near(suffix, READERS) if suffix else ""
             raise DataError(path, None, f"files that end in {suffix!r} cannot be read; allowed: {SUFFIXES}{hint}")
@@ -125,7 +130,7 @@ class Own(Task):
         table = READERS[suffix](path)
         _check_cells(table)
         rows = _split_rows(table)
-        labels_N, classes = _read_labels(table, self.labels)
+        labels_N, classes = read_labels(table, self.labels)
         sequences, symbols, names = _read_symbols(table, self.separator)
         whole = Split(sequences=sequences, labels=labels_N)
         parts = {name: whole.take(positions) for name, positions in rows.items()}
@@ -136,6 +141,7 @@ class Own(Task):
             symbols=symbols,
             symbol_names=names,
             classes=classes,
+            facts={"ignored_columns": _listed(table.ignored)} if table.ignored else {},
         )
 
     def _refuse_options(self, path: Path, kind: str, *, separator: bool, numbers: bool) -> None:
@@ -167,12 +173,31 @@ def own_task(path: str, *, separator: str | None = None, labels: str = "auto") -
     )
 
 
+def _folder(data_dir: Path, path: Path) -> Path:
+    """The data folder that a relative path starts in."""
+    folder = data_dir.expanduser()
+    if not folder.is_dir():
+        problem = "is no folder" if folder.exists() else "is not there"
+        remedy = f"give the folder that {str(path)!r} starts in, or leave data_dir out"
+        raise UserError(f"data_dir: {str(data_dir)!r} {problem}; {remedy}")
+    return folder
+
+
 def _not_there(path: Path) -> str:
     parent = path.absolute().parent
+    if path.is_symlink():
+        target = str(path.readlink())
+        return f"task: {str(path)!r} is a link that leads nowhere (to {target!r}); mend it, or give your file itself"
     if not parent.is_dir():
         return f"task: there is no folder {str(parent)!r} for {path.name!r}; give the path of your file"
     hint = near(path.name, [entry.name for entry in parent.iterdir()])
-    return f"task: there is no file or folder {str(path)!r}{hint}; give the path of your file ({SUFFIXES})"
+    return f"task: there is no file or folder {str(path)!r}; give the path of your file ({SUFFIXES}){hint}"
+
+
+def _listed(columns: tuple[str, ...]) -> str:
+    """Names of columns, at most eight, on one line."""
+    names = [" ".join(name.split())[:30] or "one without a name" for name in columns[:8]]
+    return ", ".join(names) + (f" and {len(columns) - 8} more" if len(columns) > 8 else "")
 
 
 def _check_cells(table: Table) -> None:
@@ -180,54 +205,6 @@ def _check_cells(table: Table) -> None:
     for what, cells in (("sequence", table.sequences), ("label", table.labels)):
         if "" in cells:
             raise table.error(cells.index(""), f"the {what} is empty; complete or remove the example")
-
-
-def _number(text: str) -> float | None:
-    """A number from -1e15 to 1e15, or None. Python's ``1_000`` is none, and nan and inf are not."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) <= MAX_NUMBER and "_" not in text else None
-
-
-def _read_labels(table: Table, kind: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as (N,) class indices with the classes' names, or as (N,) numbers without."""
-    numbers = {label: _number(label) for label in set(table.labels)}
-    if kind == "numbers" or (kind == "auto" and _are_numbers(table, numbers)):
-        for example, label in enumerate(table.labels):
-            if numbers[label] is None:
-                raise table.error(
-                    example,
-                    f"the label {brief(label)} is not a number within ±1e15; mend or remove it, or give labels=classes",
-                )
-        values_N = np.array([numbers[label] for label in table.labels], dtype=np.float64)
-        if values_N.min() == values_N.max():
-            raise DataError(table.path, None, f"every label is {table.labels[0]}; there is nothing to predict")
-        return values_N, ()
-    in_order = {label: (value, label) for label, value in numbers.items() if value is not None}
-    classes = sorted(numbers, key=in_order.__getitem__ if len(in_order) == len(numbers) else None)
-    if len(classes) == 1:
-        raise DataError(table.path, None, f"every label is {brief(classes[0])}; give examples of at least two classes")
-    if len(classes) == len(table.labels) > MAX_CLASS_INTEGERS:
-        raise DataError(table.path, None, "no two examples have the same label; is this the right column?")
-    index = {name: position for position, name in enumerate(classes)}
-    return np.array([index[label] for label in table.labels], dtype=np.int64), tuple(classes)
-
-
-def _are_numbers(table: Table, numbers: dict[str, float | None]) -> bool:
-    """Whether labels are measurements rather than class names.
-
-    Where most are and a few are not ("NA", "nan", "3,5"), the answer is yes, for these to be refused: each number
-    would else become a class.
-    """
-    finite = {value for value in numbers.values() if value is not None}
-    are_measured = len(finite) > MAX_CLASS_INTEGERS or not all(value.is_integer() for value in finite)
-    if None not in numbers.values():
-        return are_measured
-    has_gaps = any(value is None and label.lower() in ("nan", "inf", "-inf") for label, value in numbers.items())
-    num_finite = sum(numbers[label] is not None for label in table.labels)
-    return (are_measured or has_gaps) and num_finite > len(table.labels) / 2
 
 
 def _read_symbols(table: Table, separator: str | None) -> tuple[tuple[str, ...], str, tuple[str, ...] | None]:
