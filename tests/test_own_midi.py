@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.conftest import refusal
 from tests.midi_files import write_midi
 from tests.own_files import load
+from trainer.describe import describe
 from trainer.midi import PITCH_NAMES, PITCHES
 from trainer.tasks.own import own_task
 
@@ -143,3 +144,11 @@ def test_a_folder_with_a_suffix_is_still_a_folder(tmp_path: Path) -> None:
 def test_arbitrary_bytes_among_midi_files_are_skipped_or_read(pieces: Path, content: bytes) -> None:
     (pieces / "Bach" / "any.mid").write_bytes(content)
     assert load(pieces).num_examples == 12 + (load(pieces).facts == {})
+
+
+def test_describe_takes_no_pitch_for_a_blank(tmp_path: Path) -> None:
+    """Pitch 32 is the character of that number, which happens to be the blank."""
+    for number in range(24):
+        write_midi(tmp_path / f"{'ab'[number % 2]}/{number}.mid", [60 + number % 2] * 130)
+    task = own_task(str(tmp_path))
+    assert not any("blank" in line for line in describe(task, task.load(), 128))

@@ -203,7 +203,7 @@ def _warnings(task: Task, dataset: Dataset) -> list[str]:
     for name, split in list(splits.items())[1:]:
         if num_seen := sum(map(seen.__contains__, zip(split.sequences, split.seconds or split.sequences, strict=True))):
             lines.append(f"{num_seen:,} of {len(split):,} sequences of {name} are in train too")
-    if isinstance(task, Own) and any(symbol.isspace() for symbol in dataset.symbols):
+    if isinstance(task, Own) and not dataset.symbol_names and any(map(str.isspace, dataset.symbols)):
         lines.append("a blank is a symbol here; for words give separator=space")
     return lines
 
