@@ -19,6 +19,7 @@ from trainer.data import check_mapping, encode_dataset, load_dataset, usable_len
 from trainer.errors import UserError
 from trainer.models import build_model, read_tokenizer, read_vocabulary
 from trainer.optimizers import build_optimizer
+from trainer.tasks import find_task
 from trainer.trial import Trial
 
 
@@ -135,6 +136,15 @@ def test_predictions_say_which_line_of_the_users_file_they_are_of(tiny_model: Pa
     _, _, memory = train(tiny_model, tmp_path, task="own.csv", num_epochs=1)
     found = rows(memory, "test.csv")
     assert len(found) == 3 and all(float(row["label"]) == int(row["example"]) + 0.5 for row in found)
+
+
+def test_a_folder_that_is_here_is_a_task_elsewhere_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker in another folder, or on another machine, gets the same task from the sweep's settings."""
+    (tmp_path / "pieces").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = TrialConfig(task="pieces").settings()
+    monkeypatch.chdir("/")
+    assert TrialConfig(**settings).definition == find_task("./pieces")
 
 
 def test_segments_name_their_piece_also_where_pieces_are_drawn(tiny_model_for_music: Path, tmp_path: Path) -> None:

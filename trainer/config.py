@@ -8,7 +8,7 @@ from trainer.errors import UserError, one_of
 from trainer.mapping import MAPPINGS, TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
 from trainer.tasks import OWN, TASKS, find_task
-from trainer.tasks.own import LABELS
+from trainer.tasks.own import LABELS, is_path_by_form
 from trainer.tasks.task import Task
 
 Init = Literal["pretrained", "reinit-embeddings", "scratch"]
@@ -67,6 +67,8 @@ class Subject:
 
     def __post_init__(self) -> None:
         task = self.definition
+        if self.task not in TASKS and not is_path_by_form(self.task):
+            object.__setattr__(self, "task", f"./{self.task}")  # a folder here is to be one on other machines too
         if not self.model:
             raise UserError("model: '' is not allowed; give a Hugging Face name or a local folder")
         own: dict[str, Any] = {

@@ -45,16 +45,17 @@ MAX_LENGTH = 510  # with two special tokens BERT's 512 positions
 MAX_MIDI_LENGTH = 128
 
 
+def is_path_by_form(name: str) -> bool:
+    """Whether a task's name can only be meant as the path of a file or folder."""
+    if "/" in name or os.sep in name or name[:1] in (".", "~"):
+        return True
+    return any(suffix.lower() in READERS for suffix in Path(name).suffixes[-2:])  # "my.csv.gz" is to be refused as one
+
+
 def looks_like_a_path(name: str) -> bool:
     """Whether a task's name is meant as the path of a file or folder: by its form, or because there is one."""
-    if not name:
-        return False
-    if "/" in name or os.sep in name or name[0] in ".~":
-        return True
-    if any(suffix.lower() in READERS for suffix in Path(name).suffixes[-2:]):  # "my.csv.gz" is to be refused as one
-        return True
     try:
-        return Path(name).exists()
+        return bool(name) and (is_path_by_form(name) or Path(name).exists())
     except OSError:
         return False
 
