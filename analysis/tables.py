@@ -184,7 +184,7 @@ def _name(line: Line, lines: list[Line], varying: tuple[str, ...]) -> str:
     apart += [
         phrase(name, line.fields.get(name))
         for name in varying
-        if len({other.fields.get(name) for other in of_task}) > 1
+        if name in line.fields and len({other.fields.get(name) for other in of_task}) > 1
     ]
     return f"{line.task} {line.selection.init}" + (f" ({', '.join(apart)})" if apart else "")
 

@@ -44,6 +44,7 @@ class Recorder:
         seeds: int = 1,
         note: str = "",
         digest: str = "0123456789abcdef",
+        metric: str = "accuracy",
     ) -> None:
         self.client, self.experiment, self.base = MlflowClient(), experiment, base
         self.axes: dict[str, tuple[Any, ...]] = {
@@ -52,7 +53,7 @@ class Recorder:
             "learning_rate": learning_rates,
             "init": inits,
         }
-        self.facts = {recorded.METRIC: "accuracy", recorded.DATA_NOTE: note, recorded.DATA_DIGEST: digest}
+        self.facts = {recorded.METRIC: metric, recorded.DATA_NOTE: note, recorded.DATA_DIGEST: digest}
         grid = {recorded.AXES: json.dumps(self.axes), recorded.BASE: json.dumps(dict(base))}
         tags = {**self.facts, **grid, recorded.KIND: "sweep"}
         self.run_id = self.client.create_run(experiment, start_time=next(START), tags=tags).info.run_id

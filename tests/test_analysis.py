@@ -249,3 +249,40 @@ def test_one_sweep_can_be_read_by_itself(experiment: str) -> None:
     (only,) = selections(experiment, second.run_id)
     assert only.test_scores == (0.8,)
     assert only.counts["missing"] == 0
+
+
+def test_mapped_text_stands_beside_the_papers_figure_for_that_very_mapping(experiment: str) -> None:
+    """Shifted by 1000 with special tokens mapped too; settings that play no part in a trial are not spoken of."""
+    glue = {**BASE, "task": "mrpc", "num_epochs": 3}
+    whole = {"keep_special_tokens": False}
+    for mapping in (
+        {"mapping": "identity"},
+        {"mapping": "shift", "shift_by": 1000, **whole},
+        {"mapping": "shift", "shift_by": 7, **whole},
+        {"mapping": "shift", "shift_by": 1000, "keep_special_tokens": True},
+        {"mapping": "permutation", **whole},
+    ):
+        Recorder(experiment, base=glue | mapping, metric="f1").trial("finished", (0.8, 0.8))
+    found = {
+        tuple(line.selection.config[name] for name in ("mapping", "params.shift_by", "params.keep_special_tokens")): (
+            line.paper and line.paper.value
+        )
+        for line in comparison(experiment).lines
+    }
+    assert found == {
+        ("identity", None, None): 85.5,
+        ("shift", "1000", "False"): 82.9,
+        ("shift", "7", "False"): None,
+        ("shift", "1000", "True"): None,
+        ("permutation", None, "False"): 83.4,
+    }
+    identity = next(line for line in comparison(experiment).lines if line.selection.config["mapping"] == "identity")
+    assert "params.shift_by" not in identity.fields
+
+
+def test_an_own_task_goes_by_its_files_name_and_its_separator_can_be_seen(experiment: str) -> None:
+    own = {**BASE, "task": "/data/mine.csv", "separator": " ", "labels": "auto"}
+    Recorder(experiment, base=own).trial("finished", (0.8, 0.8))
+    table = comparison(experiment)
+    assert table.lines[0].task == "mine.csv"
+    assert "separator ' ', labels auto" in table.common[0]
