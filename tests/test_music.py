@@ -116,6 +116,14 @@ def test_every_version_of_maestro_is_known_by_its_layout(tmp_path: Path, version
     assert [bool(source.url) for (source,) in layouts] == [True, False, False]  # other data is never fetched instead
 
 
+def test_another_version_than_the_papers_says_so_beside_its_numbers(tmp_path: Path) -> None:
+    write_music(tmp_path)
+    assert COMPOSER.load(tmp_path).note == "1 % subset"
+    folder = (tmp_path / "music/maestro-v1.0.0").rename(tmp_path / "music/maestro-v3.0.0")
+    (folder / "maestro-v1.0.0.csv").rename(folder / "maestro-v3.0.0.csv")
+    assert COMPOSER.load(tmp_path).note == "maestro-v3.0.0, the paper has maestro-v1.0.0, 1 % subset"
+
+
 def test_columns_are_found_by_name_in_any_order(music: Path) -> None:
     expected = COMPOSER.read(music)
     rows = [line.split(",") for line in music.read_text(encoding="utf-8").replace('", Op. 10"', '"').splitlines()]

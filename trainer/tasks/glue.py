@@ -243,8 +243,8 @@ MRPC = Glue(  # Do two sentences from the news say the same?
     paper="MRPC: Dolan & Brockett 2005, aclanthology.org/I05-5002",
 )
 
-# In GLUE's train.tsv line breaks inside questions make some 24 broken lines, which the Hub leaves out; two rows have no
-# second question, and stay (github.com/huggingface/datasets/issues/277).
+# In GLUE's train.tsv line breaks inside questions make some twenty broken lines, which the Hub leaves out; two rows
+# have no second question, and stay (github.com/huggingface/datasets/issues/277).
 QQP = Glue(  # Do two questions from Quora ask the same?
     files=_files("qqp"),
     alternatives=_glue_data("QQP"),

@@ -19,6 +19,7 @@ from trainer.tasks.files import read_lines
 from trainer.tasks.task import DataError, Examples, Split, Task
 
 HOMEPAGE = "https://magenta.withgoogle.com/datasets/maestro"
+PAPERS_VERSION = "maestro-v1.0.0"
 SEGMENT_LENGTH = 128
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("canonical_composer", "split", "midi_filename")
@@ -153,6 +154,7 @@ class Composer(Task):
             test=splits["test"],
             symbol_names=PITCH_NAMES,
             classes=classes,
+            note="" if path.stem == PAPERS_VERSION else f"{path.stem}, the paper has {PAPERS_VERSION}",
             facts={"skipped_files": str(num_skipped)} if num_skipped else {},
         )
 

@@ -85,6 +85,7 @@ class Examples:
         valid, test: None where the files do not say which examples are held out.
         symbols, symbol_names, classes: what was found in the files; None for what the task says of itself.
         split: how the splits came about, in words, where the files do not simply say it.
+        note: what a reader of the numbers must know of these files, beside how many there are.
         facts: what else there is to record of this reading, e.g. ``{"skipped_files": "2"}``; tags of a run.
     """
 
@@ -95,6 +96,7 @@ class Examples:
     symbol_names: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     split: str = ""
+    note: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -223,14 +225,14 @@ class Task(ABC):
             valid=valid,
             test=test,
             split=split,
-            note="",
+            note=examples.note,
             source=", ".join(str(path) for path in paths) or "generated",
             facts=examples.facts,
         )
         if dataset.num_examples >= self.num_examples:
             return dataset
         share = min(99, max(1, round(100 * dataset.num_examples / self.num_examples)))
-        return replace(dataset, note=f"{share} % subset")
+        return replace(dataset, note=", ".join(filter(None, (examples.note, f"{share} % subset"))))
 
 
 def draw_splits(examples: Examples, path: Path) -> tuple[Split, Split, Split, str]:
