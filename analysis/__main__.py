@@ -1,4 +1,4 @@
-"""``python -m analysis``: the comparison table of what the tracking store holds."""
+"""``python -m analysis``: tables and figures of what the tracking store holds, beside the paper's."""
 
 import os
 import tempfile
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.layouts import LAYOUTS, parse_layout
+from sweeps.recorded import CRITERIA
 from trainer.commandline import parse, run, setting
 from trainer.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from analysis.tables import Comparison
+    from analysis.report import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,57 +26,94 @@ class CompareOptions:
         UserError: on construction, naming the parameter, its value and what is allowed.
     """
 
+    layout: str = setting(
+        "auto", help=f"{', '.join(LAYOUTS)}, or rows x columns by the names of params, e.g. 'init,mapping x task'"
+    )
     tasks: tuple[str, ...] | None = setting(None, help="which tasks, comma-separated", none="all")
     sweep: str | None = setting(None, help="run id of one sweep, whichever experiment it is in", none="all")
     experiment: str | None = setting(
         None,
         help="name of the experiment to read; auto: MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME, else all of them",
     )
+    select_by: str | None = setting(
+        None, help=f"score by which settings are chosen: {', '.join(CRITERIA)}; auto: what each sweep names"
+    )
+    allow_missing: bool = setting(
+        False, help="whether the exit status is 0 although cells are missing, failed, diverged or still running"
+    )
     output: str | None = setting(
-        "tables", help="folder for compare.md, compare.csv and compare.tex; none: log them only", none="none"
+        "tables", help="folder for the tables, as md, csv, tex and html, and figures; none: log them only", none="none"
     )
 
     def __post_init__(self) -> None:
+        parse_layout(self.layout)
         if self.tasks == ():
             raise UserError("tasks: none given; give names, comma-separated, or 'all'")
+        if self.select_by is not None:
+            one_of("select_by", self.select_by, CRITERIA)
         if self.output and Path(self.output).exists() and not Path(self.output).is_dir():
             raise UserError(f"output: {self.output!r} is not a folder; give one, it is made where there is none")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the table, writes it in three formats and logs those; status 1 when a cell is missing or failed."""
+    """Prints the tables, writes them in every format with the figures, and logs those.
+
+    Returns:
+        1 where a cell behind them is missing, failed, diverged or still running, unless that is allowed; else 0.
+    """
     options = parse(
         CompareOptions,
         arguments,
         program="python -m analysis",
-        description="Build the comparison table from the runs in the tracking store (MLFLOW_TRACKING_URI).",
+        description="Build tables and figures from the runs in the tracking store (MLFLOW_TRACKING_URI).",
     )
     # Imported late: MLflow and pandas take seconds, a mistake on the command line should not.
-    from analysis.render import print_comparison
+    from analysis.figures import draw
+    from analysis.files import log, write
+    from analysis.listing import print_comparison
+    from analysis.report import stem
+    from analysis.terminal import print_sheets
     from sweeps.connection import answering, open_existing_store
 
     client = open_existing_store()
     with answering(client.tracking_uri):
-        comparison, home = _read(client, options)
-    print_comparison(comparison)
+        report, home = _read(client, options)
+    if report.comparison:
+        print_comparison(report.comparison)
+    else:
+        print_sheets(report.sheets)
+    with answering(client.tracking_uri):
+        figures = draw(client, report.selections)
     with tempfile.TemporaryDirectory(prefix="polymath-") as nowhere:
-        paths = write(comparison, Path(options.output or nowhere))
+        files = write(report, figures, stem(parse_layout(options.layout)), Path(options.output or nowhere))
         with answering(client.tracking_uri):
-            run_id = log(client, paths, options.sweep or os.environ.get("MLFLOW_RUN_ID"), home)
-    written = f"; written to {', '.join(str(path) for path in paths)}" if options.output else ""
-    print(f"\nlogged to run {run_id} under tables/{written}")
-    return 1 if comparison.incomplete else 0
+            run_id = log(client, files, options.sweep or os.environ.get("MLFLOW_RUN_ID"), home)
+    print("", *_closing_lines(files, run_id, report, is_kept=options.output is not None), sep="\n")
+    return 1 if report.incomplete and not options.allow_missing else 0
 
 
-def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Comparison, str]":
-    """Reads and compares; also returns the id of the newest trial's experiment.
+def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", *, is_kept: bool) -> list[str]:
+    """What was written and logged, and whether anything is missing from it."""
+    logged = " and ".join(f"{folder}/" for folder, paths in files.items() if paths)
+    lines = [f"logged to run {run_id} under {logged}"]
+    if is_kept:
+        tables, *pictures = (
+            ", ".join(str(path) for path in paths if path.suffix != ".svg") for paths in files.values()
+        )
+        lines.insert(0, f"written: {tables}" + "".join(f"; {paths}, also as .svg" for paths in pictures if paths))
+    if report.incomplete:
+        lines.append("incomplete: cells are missing, failed, diverged or running; status 1 unless allow_missing=true")
+    return lines
+
+
+def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Report, str]":
+    """Reads and lays out; also returns the id of the newest trial's experiment.
 
     Raises:
-        UserError: for an unknown run, experiment or task, or where there are no trials.
+        UserError: for an unknown run, experiment, task or param, or where there are no trials.
     """
-    from analysis.select import select
+    from analysis.report import build
     from analysis.store import expected_cells, find_run, read_sweeps, read_trials
-    from analysis.tables import compare
 
     if not options.sweep and os.environ.get("MLFLOW_RUN_ID"):
         find_run(client, "MLFLOW_RUN_ID", os.environ["MLFLOW_RUN_ID"])
@@ -83,10 +122,15 @@ def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Comparison,
     expected = expected_cells(read_sweeps(client, experiment_ids, options.sweep))
     if trials.empty:
         raise UserError(f"there are no trials in {where}; run a sweep first: mlflow run . -e sweep -P task=h4")
-    names = sorted({*trials["task"].dropna(), *expected["task"].dropna()})
-    wanted = [one_of("tasks", task, names) for task in options.tasks or names]
-    selections = select(trials[trials["task"].isin(wanted)], expected[expected["task"].isin(wanted)])
-    return compare(selections), str(trials["experiment_id"].iloc[0])
+    report = build(
+        client,
+        trials,
+        expected,
+        layout=parse_layout(options.layout),
+        tasks=options.tasks,
+        select_by=options.select_by,
+    )
+    return report, str(trials["experiment_id"].iloc[0])
 
 
 def _experiments(client: "MlflowClient", options: CompareOptions) -> tuple[list[str], str]:
@@ -122,39 +166,6 @@ def _experiment_of_sweep(client: "MlflowClient", run_id: str) -> str:
             remedy = f"it is a trial of sweep {found.data.tags.get(recorded.PARENT)}; give that"
         raise UserError(f"sweep: run {run_id!r} is not a sweep; {remedy}")
     return str(found.info.experiment_id)
-
-
-def write(comparison: "Comparison", folder: Path) -> list[Path]:
-    """Writes compare.md, compare.csv and compare.tex into the folder, and returns their paths.
-
-    Raises:
-        UserError: when the folder cannot be written to.
-    """
-    from analysis.render import latex, markdown, table_csv
-
-    texts = {"md": markdown(comparison), "csv": table_csv(comparison), "tex": latex(comparison)}
-    paths = [folder / f"compare.{ending}" for ending in texts]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, texts.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"output: cannot write to {folder} ({error.strerror}); give another folder") from None
-    return paths
-
-
-def log(client: "MlflowClient", paths: list[Path], run_id: str | None, experiment_id: str) -> str:
-    """Logs the files as artifacts under ``tables/`` to the run given, else to a new one, and returns its id."""
-    from sweeps import recorded
-
-    new = run_id is None
-    if run_id is None:
-        run_id = client.create_run(experiment_id, run_name="compare", tags={recorded.KIND: "compare"}).info.run_id
-    for path in paths:
-        client.log_artifact(run_id, str(path), "tables")
-    if new:
-        client.set_terminated(run_id)
-    return run_id
 
 
 if __name__ == "__main__":

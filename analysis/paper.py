@@ -1,30 +1,56 @@
 """The paper's own figures: Kao & Lee, "Is BERT a Cross-Disciplinary Knowledge Learner?", arXiv 2103.07162.
 
-``paper.csv`` holds the tables of both arXiv versions, a row a figure, in percent.
+``paper.csv`` holds the tables of both arXiv versions, a row a figure, in percent. Here they go by our words: a
+*setting* is a mapping (of shift with its distance) or, of a model that is not compared by mapping, ``task-specific``.
 """
 
 import csv
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
+from statistics import mean
+from typing import Any, NamedTuple
 
 REFERENCE = "bert-base-uncased"  # the model with a figure for every task and init
+RIVALS = ("plus-tfm", "hilbert-cnn", "kmer")  # models of other kinds, by their names or the names of their folders
+TASK_SPECIFIC = "task-specific"  # the setting of the rivals
+FRACTION = "params.train_fraction"
+STOP_AT_LOSS = "params.stop_at_loss"
 
-# Our mapping -> the version of the paper that reports scores under it, and that version's name for it.
-REPORTED = {
-    "random": ("v2", "random mapping"),
-    "frequent": ("v1", "frequent"),
-    "identity": ("v2", "normal"),
-    "shift 1000": ("v2", "shift 1000"),
-    "permutation": ("v2", "permutation"),
-}
-DEV_IS_TEST = "table 3"  # of version 2: GLUE, scored on its dev set
+OUR_WORDS = {"random mapping": "random", "normal": "identity", "random shift": "permutation"}
+RIVAL_INITS = {"plus-tfm": "pretrained", "hilbert-cnn": "scratch"}  # of the paper's rivals
 HALVES = ("mnli-m", "mnli-mm")  # reported one by one; ours is their mean
+
+# The tables by version and name.
+V1_GLUE, V1_TEST, V1_VALID = ("v1", "appendix table 1"), ("v1", "table 2"), ("v1", "appendix table 2")
+V2_GLUE, V2_TEST, V2_MEANS = ("v2", "table 3"), ("v2", "table 5"), ("v2", "table 6")
+V2_VALID, V2_VALID_MEANS = ("v2", "table 7"), ("v2", "table 8")
+
+# Our setting -> the tables that report test scores under it. GLUE's dev set is valid and test at once.
+REPORTED = {
+    "random": (V2_TEST, V2_MEANS),
+    "frequent": (V1_TEST,),
+    TASK_SPECIFIC: (V1_TEST,),
+    "identity": (V2_GLUE,),
+    "shift 1000": (V2_GLUE,),
+    "permutation": (V2_GLUE,),
+    "shift 1000, 1% data": (V1_GLUE,),
+}
+
+
+class Spot(NamedTuple):
+    """A figure's place in one of the paper's tables, in our words."""
+
+    setting: str
+    model: str
+    init: str
+    task: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigure:
-    """A test score in the paper.
+    """A score in the paper.
 
     Attributes:
         value: in percent.
@@ -43,11 +69,18 @@ class PaperFigure:
 
 
 @cache
-def _test_figures() -> dict[tuple[str, ...], PaperFigure]:
-    """(version, setting, task, init, model) -> the figure, for every test score in the file."""
+def tables() -> dict[tuple[str, str], dict[Spot, PaperFigure]]:
+    """(version, table) -> its figures, in the paper's order; MNLI's halves are one figure, their mean."""
+    found: dict[tuple[str, str], dict[Spot, PaperFigure]] = {}
     with Path(__file__).with_name("paper.csv").open(newline="", encoding="utf-8") as file:
-        figures: dict[tuple[str, ...], PaperFigure] = {
-            (row["version"], row["setting"], row["task"], row["init"], row["model"]): PaperFigure(
+        for row in csv.DictReader(file):
+            spot = Spot(
+                setting=OUR_WORDS.get(row["setting"], row["setting"]),
+                model=row["model"],
+                init=RIVAL_INITS.get(row["model"], row["init"]),
+                task=row["task"],
+            )
+            found.setdefault((row["version"], row["table"]), {})[spot] = PaperFigure(
                 value=float(row["value"]),
                 std=float(row["std"]) if row["std"] else None,
                 metric=row["metric"],
@@ -55,30 +88,62 @@ def _test_figures() -> dict[tuple[str, ...], PaperFigure]:
                 version=row["version"],
                 table=row["table"],
             )
-            for row in csv.DictReader(file)
-            if row["split"] == "test" or (row["version"], row["table"]) == ("v2", DEV_IS_TEST)
-        }
-    first, second = HALVES
-    for (version, setting, task, *who), figure in list(figures.items()):
-        if task == first:
-            value = (figure.value + figures[version, setting, second, *who].value) / 2
-            figures[version, setting, "mnli", *who] = replace(figure, value=round(value, 2))
-    return figures
+    return {source: _halves_joined(figures) for source, figures in found.items()}
 
 
-def paper_figure(task: str, init: str, mapping: str, model: str) -> PaperFigure | None:
-    """The figure that a trial's test score is to be held against.
+def _halves_joined(figures: dict[Spot, PaperFigure]) -> dict[Spot, PaperFigure]:
+    joined = {}
+    for spot, figure in figures.items():
+        if spot.task == HALVES[0]:
+            halves = [figures[spot._replace(task=half)].value for half in HALVES]
+            joined[spot._replace(task="mnli")] = replace(figure, value=round(mean(halves), 2))
+        elif spot.task not in HALVES:
+            joined[spot] = figure
+    return joined
+
+
+def setting_of(config: Mapping[str, Any]) -> str:
+    """What the paper would call a trial's setting, in our words, such as ``shift 1000, 1% data``.
+
+    Where the paper has no such setting, as for special tokens that are kept, it is none of the paper's words either.
+    """
+    if PurePath(config["model"]).name in RIVALS:
+        setting = TASK_SPECIFIC
+    elif config["mapping"] == "shift":
+        setting = f"shift {config.get('params.shift_by')}"
+    else:
+        setting = config["mapping"] or "no mapping"
+    if config.get("params.keep_special_tokens") == "True":
+        setting += ", special tokens kept"
+    fraction = config.get(FRACTION)
+    return setting if fraction is None else f"{setting}, {100 * float(fraction):g}% data"
+
+
+def paper_figure(
+    task: str, init: str, mapping: str, model: str, sources: Iterable[tuple[str, str]] | None = None
+) -> PaperFigure | None:
+    """The figure that a trial's score is to be held against.
 
     Args:
-        mapping: ours; of shift with its distance, e.g. ``shift 1000``.
+        mapping: our setting, as :func:`setting_of` gives it, e.g. ``random`` or ``shift 1000``.
         model: Hugging Face name or local folder; its last part is looked up in the paper, and where the paper has
             no figure for it, the figure is the reference model's (``PaperFigure.model`` says whose it is).
+        sources: the tables to look in, by version and name; None: those that report test scores under the setting.
 
     Returns:
-        None where the paper has none: an own task, or a mapping under which it reports no test score.
+        None where the paper has none: an own task, or a setting under which it reports no score.
     """
-    if mapping not in REPORTED:
-        return None
-    figures = _test_figures()
-    own = figures.get((*REPORTED[mapping], task, init, PurePath(model).name))
-    return own or figures.get((*REPORTED[mapping], task, init, REFERENCE))
+    for source in REPORTED.get(mapping, ()) if sources is None else sources:
+        figures = tables()[source]
+        for name in (PurePath(model).name, REFERENCE):
+            if figure := figures.get(Spot(mapping, name, init, task)):
+                return figure
+    return None
+
+
+def rival_figure(task: str) -> PaperFigure | None:
+    """The test score of the rival that the paper names for a task, the red line of its figures; None without one."""
+    for model, init in RIVAL_INITS.items():
+        if figure := tables()[V1_TEST].get(Spot(TASK_SPECIFIC, model, init, task)):
+            return figure
+    return None

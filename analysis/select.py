@@ -2,16 +2,20 @@
 
 A group holds the trials that may be compared: every setting but the axes of a comparison (init, optimizer, learning
 rate, seed) is equal, and so is the data. In a group, each init gets the optimizer and learning rate with the best
-mean valid score over seeds; test scores are read after that choice.
+mean valid score over seeds, or train score where that is the criterion; test scores are read after that choice.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis.store import AXES, config_columns
+from sweeps.recorded import BY_VALID, CRITERIA
+from trainer.errors import one_of
 
+SETTING = ["optimizer", "learning_rate"]
 STATES = ("finished", "diverged", "failed", "running", "missing")
 INIT_ORDER = ("pretrained", "reinit-embeddings", "scratch")  # others follow, by name
 
@@ -21,7 +25,10 @@ class Setting:
     """An optimizer and learning rate, over the seeds that were expected of it.
 
     Attributes:
+        optimizer, learning_rate: "" and NaN of a model that is not trained in steps.
         valid: mean valid score of the seeds that finished, as a fraction; NaN where none did.
+        score: the mean by which settings are chosen: ``valid``, or that of the train scores.
+        trouble: what became of the seeds that did not finish, e.g. ``1 missing, 2 diverged``.
     """
 
     optimizer: str
@@ -29,6 +36,18 @@ class Setting:
     expected: int
     finished: int
     valid: float
+    score: float
+    trouble: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRun:
+    """A finished trial at the chosen setting; scores as fractions, NaN where not logged."""
+
+    run_id: str
+    seed: int
+    valid: float
+    test: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +55,16 @@ class Selection:
     """What a group's trials say about one init.
 
     Attributes:
+        by: the score by which its setting was chosen, one of CRITERIA.
         config: the settings that the group shares; None stands for "all" or not recorded.
         data_note, data_digest: what the trials say of their data, and its identity.
         counts: state -> number of cells, for every one of STATES.
         unfinished: state -> the cells in it as ``adam 1e-05 seed 0``, for every state but finished.
         settings: how many settings were expected, chosen or not.
         considered: how many of them the choice was among.
+        tried: all settings, by optimizer and learning rate, whether or not a seed of theirs finished.
         chosen: None while no trial has finished.
-        test_scores: test score of every seed that finished at the chosen setting, as fractions.
+        runs: the trials that finished at the chosen setting, by seed.
     """
 
     config: dict[str, Any]
@@ -55,18 +76,31 @@ class Selection:
     unfinished: dict[str, tuple[str, ...]]
     settings: int
     considered: int
+    tried: tuple[Setting, ...]
     chosen: Setting | None
-    test_scores: tuple[float, ...]
+    runs: tuple[SeedRun, ...]
+    by: str = BY_VALID
+
+    @property
+    def test_scores(self) -> tuple[float, ...]:
+        """Test score of every seed that finished at the chosen setting, as fractions."""
+        return tuple(run.test for run in self.runs)
 
 
-def select(trials: pd.DataFrame, expected: pd.DataFrame) -> list[Selection]:
+def select(trials: pd.DataFrame, expected: pd.DataFrame, by: str | None = None) -> list[Selection]:
     """One Selection for every group and init, in the order of task, model, the other settings, and init.
 
     Args:
         trials: as :func:`analysis.store.read_trials` returns them.
         expected: the cells that were to run, from :func:`analysis.store.expected_cells`.
+        by: the score whose mean chooses a setting, ``valid/score`` or ``train/score``; never a test score. None: the
+            one that a group's sweeps name, and the valid score where they name none or do not agree.
     """
+    if by is not None:
+        one_of("select_by", by, CRITERIA)
     cells = cells_with_state(trials, expected)
+    criteria = dict(zip(expected["sweep"], expected["select_by"], strict=True))
+    cells["select_by"] = by or cells["sweep"].map(criteria)
     keys = [*_group_columns(cells), "data_digest", "init"]
     parts = cells.groupby(keys, dropna=False, sort=False)
     selections = [_select_one(part) for _, part in parts]
@@ -84,7 +118,7 @@ def cells_with_state(trials: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFra
     lost = (trials["outcome"] == "finished") & trials["valid/score"].isna()
     state = trials["outcome"].where(settled & ~lost, "failed")
     state = state.mask(~settled & trials["status"].isin(["RUNNING", "SCHEDULED"]), "running")
-    runs = trials.assign(state=state, rank=1 + settled.astype(int))[trials[list(AXES)].notna().all(axis=1)]
+    runs = trials.assign(state=state, rank=1 + settled.astype(int))[trials[["init", "seed"]].notna().all(axis=1)]
     records = pd.concat([expected.assign(state="missing", rank=0), runs], ignore_index=True)
     identity = [*_group_columns(records), *AXES, "data_digest"]
     return records.sort_values(["rank", "start_time", "run_id"]).drop_duplicates(identity, keep="last")
@@ -97,13 +131,11 @@ def _group_columns(frame: pd.DataFrame) -> list[str]:
 
 def _select_one(cells: pd.DataFrame) -> Selection:
     """Chooses among the cells of one group and init."""
-    settings = _settings(cells[["optimizer", "learning_rate", "state", "valid/score"]])
+    criteria = cells["select_by"].dropna().unique()
+    by = str(criteria[0]) if len(criteria) == 1 else BY_VALID
+    settings = _settings(cells[[*SETTING, "state", *CRITERIA]], by)
     considered = eligible(settings)
     chosen = best(considered)
-    scores: tuple[float, ...] = ()
-    if chosen is not None:
-        at_choice = (cells["optimizer"] == chosen.optimizer) & (cells["learning_rate"] == chosen.learning_rate)
-        scores = tuple(cells.loc[at_choice & (cells["state"] == "finished")].sort_values("seed")["test/score"])
     first = cells.iloc[-1]
     return Selection(
         config={name: None if pd.isna(first[name]) else first[name] for name in _group_columns(cells)},
@@ -111,29 +143,55 @@ def _select_one(cells: pd.DataFrame) -> Selection:
         data_digest=first["data_digest"],
         metric=first["metric"],
         init=first["init"],
-        counts={state: int((cells["state"] == state).sum()) for state in STATES},
+        by=by,
+        counts=_counts(cells),
         unfinished={state: _cell_names(cells[cells["state"] == state]) for state in STATES if state != "finished"},
         settings=len(settings),
         considered=len(considered),
+        tried=tuple(settings),
         chosen=chosen,
-        test_scores=scores,
+        runs=() if chosen is None else _runs_at(cells, chosen),
     )
 
 
-def _settings(cells: pd.DataFrame) -> list[Setting]:
-    """The settings of some cells; only valid scores come in here."""
+def _settings(cells: pd.DataFrame, by: str) -> list[Setting]:
+    """The settings of some cells; no test score comes in here."""
     settings = []
-    for _, seeds in cells.groupby(["optimizer", "learning_rate"]):
-        valid = seeds.loc[seeds["state"] == "finished", "valid/score"]
+    for _, seeds in cells.groupby(SETTING, dropna=False):
+        optimizer, learning_rate = seeds["optimizer"].iloc[0], seeds["learning_rate"].iloc[0]
+        finished = seeds[seeds["state"] == "finished"]
         setting = Setting(
-            optimizer=seeds["optimizer"].iloc[0],
-            learning_rate=float(seeds["learning_rate"].iloc[0]),
+            optimizer="" if pd.isna(optimizer) else optimizer,
+            learning_rate=float(learning_rate),
             expected=len(seeds),
-            finished=len(valid),
-            valid=float(valid.mean()),
+            finished=int(finished[by].notna().sum()),
+            valid=float(finished[BY_VALID].mean()),
+            score=float(finished[by].mean()),
+            trouble=trouble(_counts(seeds)),
         )
         settings.append(setting)
     return settings
+
+
+def _counts(cells: pd.DataFrame) -> dict[str, int]:
+    return {state: int((cells["state"] == state).sum()) for state in STATES}
+
+
+def trouble(counts: Mapping[str, int]) -> str:
+    """``1 missing, 2 diverged``; empty where every expected cell finished."""
+    return ", ".join(f"{counts[state]} {state}" for state in reversed(STATES[1:]) if counts[state])
+
+
+def _runs_at(cells: pd.DataFrame, setting: Setting) -> tuple[SeedRun, ...]:
+    """The finished trials at a setting, by seed."""
+    at_setting = cells["optimizer"].fillna("") == setting.optimizer
+    at_setting &= cells["learning_rate"].isna() | (cells["learning_rate"] == setting.learning_rate)
+    finished = cells[at_setting & (cells["state"] == "finished")].sort_values("seed")
+    columns = (finished["run_id"], finished["seed"], finished[BY_VALID], finished["test/score"])
+    return tuple(
+        SeedRun(run_id=run_id, seed=int(seed), valid=float(valid), test=float(test))
+        for run_id, seed, valid, test in zip(*columns, strict=True)
+    )
 
 
 def eligible(settings: list[Setting]) -> list[Setting]:
@@ -147,14 +205,17 @@ def eligible(settings: list[Setting]) -> list[Setting]:
 
 
 def best(settings: list[Setting]) -> Setting | None:
-    """The best mean valid score; of equal ones the smaller learning rate, then the first optimizer by name."""
-    return min(settings, key=lambda setting: (-setting.valid, setting.learning_rate, setting.optimizer), default=None)
+    """The best mean score; of equal ones the smaller learning rate, then the first optimizer by name."""
+    return min(settings, key=lambda setting: (-setting.score, setting.learning_rate, setting.optimizer), default=None)
 
 
 def _cell_names(cells: pd.DataFrame) -> tuple[str, ...]:
-    ordered = cells.sort_values(["optimizer", "learning_rate", "seed"])
+    ordered = cells.sort_values([*SETTING, "seed"])
     places = zip(ordered["optimizer"], ordered["learning_rate"], ordered["seed"], strict=True)
-    return tuple(f"{optimizer} {learning_rate:g} seed {seed}" for optimizer, learning_rate, seed in places)
+    return tuple(
+        f"seed {seed}" if pd.isna(optimizer) else f"{optimizer} {learning_rate:g} seed {seed}"
+        for optimizer, learning_rate, seed in places
+    )
 
 
 def _place(selection: Selection) -> tuple[Any, ...]:

@@ -4,9 +4,10 @@ Nothing else in ``analysis`` knows how MLflow keeps them; the names are ``sweeps
 """
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -39,6 +40,7 @@ FACT_TYPES = {
     "run_id": "str",
     "experiment_id": "str",
     "sweep": "str",
+    "select_by": "str",  # of expected cells only: a trial's is its sweep's
     "status": "str",
     "outcome": "str",
     "cell": "str",
@@ -46,7 +48,7 @@ FACT_TYPES = {
     "data_note": "str",
     "data_digest": "str",
 }
-METRICS = ("valid/score", "test/score")  # columns even where no trial has logged them yet
+METRICS = (*recorded.CRITERIA, "test/score")  # columns even where no trial has logged them yet
 AXES = ("init", "optimizer", "learning_rate", "seed")  # what may differ between the cells of a comparison
 ALL = "all"  # the param that stands for None
 UNLISTED = "params."
@@ -57,14 +59,14 @@ class RecordedSweep:
     """A sweep as recorded.
 
     Attributes:
-        axes: axis name -> values; the product of the axes gives the cells that it was to run.
-        base: the trial settings that all of its cells share.
+        cells: what it was to run: the params of every cell, as text.
+        select_by: the score by which it chooses a setting.
     """
 
     run_id: str
     experiment_id: str
-    axes: dict[str, list[Any]]
-    base: dict[str, Any]
+    cells: list[dict[str, str]]
+    select_by: str
     metric: str
     data_note: str
     data_digest: str
@@ -114,19 +116,30 @@ def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
 def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> list[RecordedSweep]:
     """Every sweep that has recorded what it was to run, newest first, or the one asked for."""
     found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'sweep'")
+    texts = (
+        (run, read_artifact(client, run.info.run_id, recorded.CELLS))
+        for run in found
+        if sweep in (None, run.info.run_id)
+    )
     return [
         RecordedSweep(
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
-            axes=json.loads(run.data.tags[recorded.AXES]),
-            base=json.loads(run.data.tags[recorded.BASE]),
+            cells=_cells(text),
+            select_by=run.data.tags.get(recorded.SELECT_BY, recorded.BY_VALID),
             metric=run.data.tags.get(recorded.METRIC, ""),
             data_note=run.data.tags.get(recorded.DATA_NOTE, ""),
             data_digest=run.data.tags.get(recorded.DATA_DIGEST, ""),
         )
-        for run in found
-        if sweep in (None, run.info.run_id) and {recorded.AXES, recorded.BASE} <= run.data.tags.keys()
+        for run, text in texts
+        if text is not None
     ]
+
+
+def _cells(text: str) -> list[dict[str, str]]:
+    """The params of every cell, from a sweep's ``cells.json``."""
+    content = json.loads(text)
+    return [{**content["shared"], **cell} for cell in content["cells"]]
 
 
 def expected_cells(sweeps: Iterable[RecordedSweep]) -> pd.DataFrame:
@@ -136,14 +149,37 @@ def expected_cells(sweeps: Iterable[RecordedSweep]) -> pd.DataFrame:
         facts = {
             "experiment_id": sweep.experiment_id,
             "sweep": sweep.run_id,
+            "select_by": sweep.select_by,
             "metric": sweep.metric,
             "data_note": sweep.data_note,
             "data_digest": sweep.data_digest,
         }
-        for point in product(*sweep.axes.values()):
-            config = {**sweep.base, **dict(zip(sweep.axes, point, strict=True))}
-            rows.append({**facts, "params": {name: _as_param(value) for name, value in config.items()}})
+        rows += [{**facts, "params": cell} for cell in sweep.cells]
     return _typed(rows)
+
+
+def read_history(client: "MlflowClient", run_id: str, metric: str) -> pd.DataFrame:
+    """Every value of a metric of a run: columns ``step`` (int) and ``value`` (float), in the order of steps.
+
+    Of values logged more than once for a step, the first one counts: with its last step a trial logs the valid score of
+    the checkpoint that it tests once more.
+    """
+    found = sorted(client.get_metric_history(run_id, metric), key=lambda entry: (entry.step, entry.timestamp))
+    frame = pd.DataFrame({"step": [entry.step for entry in found], "value": [entry.value for entry in found]})
+    return frame.astype({"step": "int64", "value": "float64"}).drop_duplicates("step", ignore_index=True)
+
+
+def read_artifact(client: "MlflowClient", run_id: str, path: str) -> str | None:
+    """The text of a run's artifact; None where the run has none at this path."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
+        try:
+            return Path(client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            if path in {entry.path for entry in client.list_artifacts(run_id, str(PurePosixPath(path).parent))}:
+                raise
+            return None
 
 
 def config_columns(frame: pd.DataFrame) -> list[str]:
@@ -179,11 +215,6 @@ def _trial_row(run: "Run") -> dict[str, Any]:
         "params": run.data.params,
         "metrics": run.data.metrics,
     }
-
-
-def _as_param(value: object) -> str:
-    """A setting as a trial records it, so that expected cells and trials compare equal."""
-    return ALL if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:

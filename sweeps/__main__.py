@@ -5,22 +5,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from math import prod
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from sweeps.cluster import ray_session
-from sweeps.connection import shown
+from sweeps.checkpoints import check_checkpoint
+from sweeps.cluster import Resources, ray_session
+from sweeps.connection import current_uri, shown
+from sweeps.plan import print_cells, print_estimate, print_plan
 from sweeps.progress import SweepProgress
+from sweeps.recorded import BY_TRAIN
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord, open_sweep
 from sweeps.views import view_path
 from trainer.commandline import parse, run
-from trainer.data import check_mapping, load_dataset, usable_length
-from trainer.describe import describe
-from trainer.models import find_model
-from trainer.tasks import TASKS
+from trainer.config import NEEDS_OWN_WEIGHTS
+from trainer.data import check_data, load_dataset
 from trainer.tasks.task import Dataset
+
+if TYPE_CHECKING:
+    from sweeps.worker import Place
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,11 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         program="python -m sweeps",
         description="Compare pre-trained and new language models on a task, over a grid of settings.",
     )
-    spec = SweepSpec(base=options.base(), axes=options.axes())
+    spec = options.spec()
+    if options.dry_run:
+        print_cells(options, spec)
+        return 0
     dataset = load_dataset(options.definition, options.data_folder)
-    folder = find_model(options.model, needs_weights=options.inits != ("scratch",))
-    max_length = usable_length(options, folder)
-    check_mapping(options, dataset, folder)
+    max_length = check_cells(spec, dataset)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
@@ -43,50 +48,53 @@ def main(arguments: Sequence[str]) -> int:
         from ray import tune
 
         from sweeps.schedule import run_cells
-        from sweeps.worker import Place, WorkerTrial
+        from sweeps.worker import WorkerTrial, rehearse
 
         signal.signal(signal.SIGTERM, _interrupt)  # only now: Ray sets a handler of its own when it starts
         record = open_sweep(options, spec, dataset, run_id)
-        print_plan(options, spec, dataset, max_length, record)
-        place = Place(
-            base=spec.base,
-            record=record,
-            data_dir=options.data_folder,
-            model_folder=options.model_folder,
-            num_threads=resources.cpus,
-            save_model=options.save_model,
-        )
-        progress = SweepProgress(len(spec.points()))
-        with record.closing(), progress:
-            run_cells(spec, tune.with_parameters(WorkerTrial, place=place), resources, progress)
+        place = _place(options, spec, record, resources)
+        progress = SweepProgress(len(spec), spec.name)
+        with record.closing():
+            print_plan(options, spec, dataset, max_length, record)
+            print_estimate(spec, dataset, record, resources, lambda: rehearse(place, spec.points()[0], resources))
+            with progress:
+                run_cells(spec, tune.with_parameters(WorkerTrial, place=place), resources, progress)
     print_table(record)
     return 1 if progress.failed else 0
 
 
+def check_cells(spec: SweepSpec, dataset: Dataset) -> int:
+    """Looks whether the model, the data and every mapping and checkpoint go together; returns the usable length.
+
+    Raises:
+        UserError: when they do not.
+    """
+    distinct = {(c.mapping, c.checkpoint, c.checkpoint_step, c.init, c.max_length): c for c in spec.cells.values()}
+    lengths = []
+    for config in distinct.values():
+        _, length = check_data(config, dataset, needs_weights=config.init in NEEDS_OWN_WEIGHTS)
+        check_checkpoint(config, current_uri())
+        lengths.append(length)
+    return max(lengths)
+
+
+def _place(options: SweepOptions, spec: SweepSpec, record: SweepRecord, resources: Resources) -> "Place":
+    from sweeps.worker import Place
+
+    return Place(
+        base=dict(spec.base),
+        record=record,
+        data_dir=options.data_folder,
+        model_folder=options.model_folder,
+        num_threads=resources.cpus,
+        home=Path.cwd(),
+        save_model=options.save_model,
+        scores_train=options.select_by == BY_TRAIN,
+    )
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, max_length: int, record: SweepRecord) -> None:
-    """Says what is about to run, on which data, and where it is recorded; of a user's own data, what was understood."""
-    sizes = " x ".join(f"{len(values)} {name}{'s' * (len(values) > 1)}" for name, values in spec.axes.items())
-    num_train = min(len(dataset.train), options.max_train_examples or len(dataset.train))
-    note = f" ({dataset.note})" if dataset.note else ""
-    print(f"{options.title()}: {prod(map(len, spec.axes.values()))} trials = {sizes}")
-    if options.task in TASKS:
-        held_out = f"{len(dataset.valid)} valid, {len(dataset.test)} test"
-        if dataset.test is dataset.valid:
-            held_out = f"{len(dataset.test)} dev (valid and test)"
-        kinds = [f"{len(dataset.classes)} classes"] if dataset.classes else ["numbers to predict"]
-        kinds += [f"{len(dataset.symbols)} symbols"] if dataset.symbols else []
-        facts = [f"{value} {name.replace('_', ' ')}" for name, value in dataset.facts.items()]
-        about = ", ".join([*kinds, *facts, f"digest {dataset.digest}"])
-        print(f"data: {num_train} train, {held_out} examples{note}, {about}")
-    else:
-        print(*describe(options.definition, dataset, max_length), sep="\n")
-        if num_train < len(dataset.train):
-            print(f"training on {num_train} of {len(dataset.train)} examples")
-    print(f"recorded in run {record.run_id} of {shown(record.tracking_uri)}", flush=True)
 
 
 def print_table(record: SweepRecord) -> None:

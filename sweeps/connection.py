@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # MLflow repeats a request that fails for minutes; at the start of a command one wants to hear of it sooner.
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 REMEDY = "set MLFLOW_TRACKING_URI to a store, e.g. sqlite:////home/me/mlflow.db or http://HOST:5000"
 
 

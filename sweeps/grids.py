@@ -1,14 +1,25 @@
-"""The named grids: which values each axis of a sweep takes.
+"""The grids: which values each axis of a sweep takes.
 
-A grid is a function from the inits and seeds asked for to axes (name -> values); a sweep runs their product. The last
-axis varies fastest, so a sweep that is still running already holds whole comparisons.
+A grid is a function from what a user asks of a sweep to axes (name -> values); the sweep runs their product. The last
+axis varies fastest, so a sweep that is still running already holds whole comparisons. A user's own grid is a YAML file
+or a Python function; see :mod:`sweeps.own_grids`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from trainer.mapping import TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
+from trainer.rivals import RIVALS
 
-Axes = dict[str, tuple[str | int | float, ...]]
+if TYPE_CHECKING:
+    from sweeps.spec import SweepOptions
+
+Axes = dict[str, tuple[Any, ...]]
+Grid = Callable[["SweepOptions"], Axes]
+
+NUM_MAPPINGS = 6  # of symbols, each drawn by a seed (section 4 of arXiv 2103.07162)
+NUM_SEEDS = 3  # of the appendix's grid search, and of GLUE
 
 
 def _log_spaced(first_exponent: float, last_exponent: float) -> list[float]:
@@ -21,24 +32,68 @@ def _log_spaced(first_exponent: float, last_exponent: float) -> list[float]:
 SEARCH_LEARNING_RATES = tuple(sorted({*_log_spaced(-4, -7), *_log_spaced(-5, -6)}, reverse=True))
 
 
-def search(inits: Sequence[str], seeds: int) -> Axes:
-    """The paper's grid search: 5 optimizers x 9 learning rates."""
+def seeds(options: "SweepOptions", default: int) -> tuple[int, ...]:
+    """The seeds asked for, or the grid's own number of them; one where nothing is drawn by it."""
+    if options.is_rival and not RIVALS[options.model].optimizer and options.train_fraction is None:
+        return (0,)
+    return tuple(range(options.seeds or default))
+
+
+def chosen(options: "SweepOptions") -> Axes:
+    """The one optimizer and learning rate that the paper's grid search chose; a rival's are its own authors'."""
+    if not options.is_rival:
+        return {"optimizer": ("adam",), "learning_rate": (1e-5,)}
+    rival = RIVALS[options.model]
+    return {"optimizer": (rival.optimizer,), "learning_rate": (rival.learning_rate,)} if rival.optimizer else {}
+
+
+def search(options: "SweepOptions") -> Axes:
+    """The paper's grid search: 5 optimizers x 9 learning rates x 3 seeds."""
     return {
-        "seed": tuple(range(seeds)),
+        "seed": seeds(options, NUM_SEEDS),
         "optimizer": tuple(OPTIMIZERS),
         "learning_rate": SEARCH_LEARNING_RATES,
-        "init": tuple(inits),
+        "init": options.inits or (),
     }
 
 
-def compare(inits: Sequence[str], seeds: int) -> Axes:
-    """The paper's comparison: Adam at 1e-5, the setting that its grid search chose."""
-    return {"seed": tuple(range(seeds)), "optimizer": ("adam",), "learning_rate": (1e-5,), "init": tuple(inits)}
+def compare(options: "SweepOptions") -> Axes:
+    """The paper's comparison at the chosen setting: six mappings of symbols, three seeds of text."""
+    number = NUM_SEEDS if options.definition.is_text else NUM_MAPPINGS
+    return {"seed": seeds(options, number), **chosen(options), "init": options.inits or ()}
 
 
-def quick(inits: Sequence[str], seeds: int) -> Axes:
+def fraction(options: "SweepOptions") -> Axes:
+    """The comparison on a share of the training data, see ``SETTINGS``."""
+    return {"seed": seeds(options, NUM_SEEDS), **chosen(options), "init": options.inits or ()}
+
+
+def mapping(options: "SweepOptions") -> Axes:
+    """The comparison under every mapping: of text its three, of symbols random, frequent and unused tokens."""
+    names = tuple(TEXT_MAPPINGS) if options.definition.is_text else ("random", "frequent", "unused")
+    return {"seed": seeds(options, NUM_SEEDS), **chosen(options), "mapping": names, "init": options.inits or ()}
+
+
+def quick(options: "SweepOptions") -> Axes:
     """A first look: Adam at two learning rates."""
-    return {"seed": tuple(range(seeds)), "optimizer": ("adam",), "learning_rate": (3e-4, 1e-4), "init": tuple(inits)}
+    return {
+        "seed": seeds(options, 1),
+        "optimizer": ("adam",),
+        "learning_rate": (3e-4, 1e-4),
+        "init": options.inits or (),
+    }
 
 
-GRIDS: dict[str, Callable[[Sequence[str], int], Axes]] = {"quick": quick, "search": search, "compare": compare}
+GRIDS: dict[str, Grid] = {
+    "quick": quick,
+    "search": search,
+    "compare": compare,
+    "fraction": fraction,
+    "mapping": mapping,
+}
+
+# What a grid sets beside its axes, where the user does not.
+SETTINGS: dict[str, dict[str, float]] = {
+    # Appendix of the first version: 1 % of the data, until the training loss is near zero.
+    "fraction": {"train_fraction": 0.01, "stop_at_loss": 0.05},
+}

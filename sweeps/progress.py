@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,18 +18,19 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _name(point: dict[str, Any]) -> str:
-    return f"{point['init']} {point['optimizer']} {point['learning_rate']:g} seed {point['seed']}"
-
-
 class SweepProgress:
     """Counts trials as they start, finish and fail, and shows the best score and the time left.
 
     Use as a context manager: the live bar, where there is a terminal, is drawn inside it.
+
+    Args:
+        name: what the trial at a point is called.
     """
 
-    def __init__(self, num_cells: int, console: Console | None = None) -> None:
-        self.num_cells = num_cells
+    def __init__(
+        self, num_cells: int, name: Callable[[Mapping[str, Any]], str], console: Console | None = None
+    ) -> None:
+        self.num_cells, self._name = num_cells, name
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.done = self.failed = self.diverged = 0
         self._running: set[str] = set()
@@ -60,7 +62,7 @@ class SweepProgress:
 
     def trial_started(self, point: dict[str, Any]) -> None:
         """A trial began."""
-        self._running.add(_name(point))
+        self._running.add(self._name(point))
         self._refresh()
 
     def trial_reported(self, score: float) -> None:
@@ -70,7 +72,7 @@ class SweepProgress:
 
     def trial_finished(self, point: dict[str, Any], result: dict[str, Any]) -> None:
         """A trial ended by itself, diverged or not."""
-        self._running.discard(_name(point))
+        self._running.discard(self._name(point))
         self.done += 1
         if result["outcome"] == "diverged":
             self.diverged += 1
@@ -82,7 +84,7 @@ class SweepProgress:
 
     def trial_failed(self, point: dict[str, Any], reason: str) -> None:
         """A trial ended with an error."""
-        self._running.discard(_name(point))  # one that died while it was starting is not in there
+        self._running.discard(self._name(point))  # one that died while it was starting is not in there
         self.failed += 1
         self._line(point, f"FAILED: {reason}")
 
@@ -106,7 +108,7 @@ class SweepProgress:
     def _line(self, point: dict[str, Any], said: str) -> None:
         self._refresh()
         ended = self.done + self.failed
-        line = f"[{ended}/{self.num_cells}] {_name(point)}: {said}"
+        line = f"[{ended}/{self.num_cells}] {self._name(point)}: {said}"
         if not self.console.is_terminal:
             line += f" ({self._summary()})"
         self.console.print(line, markup=False)

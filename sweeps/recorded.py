@@ -8,8 +8,7 @@ A sweep is a run with ``KIND = "sweep"``; its trials are child runs (``mlflow.pa
 PREFIX = "polymath."  # of every tag that is ours
 KIND = "polymath.kind"  # "sweep" or "trial"
 CELL = "polymath.cell"  # trial: hash of its whole config
-AXES = "polymath.axes"  # sweep: JSON object, axis name -> list of values; their product is the grid
-BASE = "polymath.base"  # sweep: JSON object, the TrialConfig fields that all cells share
+SELECT_BY = "polymath.select_by"  # sweep: the score by which a setting is chosen, one of CRITERIA
 OUTCOME = "polymath.outcome"  # trial: "finished", "diverged" or "failed"
 FAILURE = "polymath.failure"  # failed trial: the error in one line
 METRIC = "polymath.metric"  # both: the headline metric's name, e.g. "accuracy"
@@ -18,3 +17,11 @@ DATA_DIGEST = "polymath.data_digest"  # both: digest of the data as read and spl
 SPLIT = "polymath.split"  # both: how train, valid and test were drawn
 
 PARENT = "mlflow.parentRunId"  # MLflow's own name for the parent of a nested run
+
+# Artifact of a sweep: what it is to run. A JSON object with "shared", the params that all cells have alike, and
+# "cells", a list with each cell's other params; all as the text that its trial records.
+CELLS = "cells.json"
+
+BY_VALID = "valid/score"
+BY_TRAIN = "train/score"
+CRITERIA = (BY_VALID, BY_TRAIN)  # a selection reads one of these, and never a test score

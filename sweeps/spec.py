@@ -2,16 +2,26 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from sweeps.grids import GRIDS, Axes
+from sweeps.grids import GRIDS, SETTINGS, Axes
+from sweeps.own_grids import OWN, find_grid
+from sweeps.recorded import BY_VALID, CRITERIA
 from trainer.commandline import setting
-from trainer.config import INITS, Subject, TrialConfig, positive
+from trainer.config import INITS, Subject, TrialConfig, check_init, positive
 from trainer.errors import UserError, one_of
+from trainer.rivals import RIVALS
 from trainer.tasks import TASKS
+
+MAX_SEEDS = 10_000
+MAX_CELLS = 100_000
+TITLE = ("init", "optimizer", "learning_rate", "seed")  # what every trial is called by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +32,24 @@ class SweepOptions(Subject):
         UserError: on construction, naming the parameter, its value and what is allowed.
     """
 
-    inits: tuple[str, ...] = setting(INITS, help="where the weights come from, comma-separated")
+    inits: tuple[str, ...] | None = setting(
+        None,
+        help=f"where the weights come from, with commas: {', '.join(INITS)}; auto: the first three, with a checkpoint "
+        "all four, of a rival scratch",
+    )
     grid: str = setting(
         "search",
-        help="quick: 2 learning rates at Adam; compare: Adam at 1e-5; search: 5 optimizers x 9 learning rates",
+        help="quick: 2 learning rates at Adam; compare: Adam at 1e-5, 6 mappings or 3 seeds; search: 5 optimizers x 9 "
+        "learning rates x 3 seeds; fraction: compare on 1 % of the data until the training loss is low; mapping: "
+        f"compare under every mapping; or {OWN}",
     )
-    seeds: int = setting(1, help="how many seeds: 3 means seeds 0, 1, 2 for weights, data order and mapping alike")
+    select_by: str = setting(
+        BY_VALID, help=f"the score whose mean over seeds chooses a setting: {' or '.join(CRITERIA)}"
+    )
+    seeds: int | None = setting(
+        None,
+        help="how many seeds: 3 means seeds 0, 1, 2 for weights, data order and mapping alike; auto: the grid's own",
+    )
     data_dir: str | None = setting(
         None, help="folder with the task's files; auto: the cache folder, filled by download"
     )
@@ -39,30 +61,54 @@ class SweepOptions(Subject):
         None, help="Ray cluster to run on, e.g. auto or HOST:PORT; local: this machine alone", none="local"
     )
     save_model: bool = setting(False, help="whether each trial's tested model is logged to its run: true or false")
+    dry_run: bool = setting(False, help="only print the cells, and run nothing: true or false")
     name: str | None = setting(None, help="the sweep's name in MLflow; auto: from task, grid and model")
 
     def __post_init__(self) -> None:
+        for name, value in SETTINGS.get(self.grid, {}).items():
+            taken = name == "train_fraction" and self.max_train_examples is not None
+            if getattr(self, name) is None and not taken:
+                object.__setattr__(self, name, value)
+        # As given: cells fill in what is left open themselves, since it may hang on an axis.
+        object.__setattr__(self, "_given", {field.name: getattr(self, field.name) for field in fields(Subject)})
         super().__post_init__()
-        one_of("grid", self.grid, GRIDS)
+        one_of("select_by", self.select_by, CRITERIA)
+        if self.inits is None:
+            object.__setattr__(self, "inits", self._usual_inits())
         if not self.inits:
             raise UserError(f"inits: none given; allowed: {', '.join(INITS)}, comma-separated")
         for init in self.inits:
-            one_of("inits", init, INITS)
+            check_init("inits", init, self)
         if len(set(self.inits)) < len(self.inits):
             raise UserError(f"inits: {','.join(self.inits)} names one of them twice; give each once")
-        positive("seeds", self.seeds)
+        if self.seeds is not None:
+            positive("seeds", self.seeds, MAX_SEEDS)
         positive("cpus_per_trial", self.cpus_per_trial)
         if self.gpus_per_trial is not None and not self.gpus_per_trial >= 0:
             raise UserError(f"gpus_per_trial: {self.gpus_per_trial} is not allowed; give 0, 1 or a fraction of 1")
+        if self.save_model and self.is_rival and not RIVALS[self.model].optimizer:
+            raise UserError(f"save_model: true is not allowed, {self.model} keeps no weights; leave it out")
 
-    def base(self) -> dict[str, Any]:
-        """The trial settings that all cells share."""
-        config = TrialConfig(**{field.name: getattr(self, field.name) for field in fields(Subject)})
-        return {name: value for name, value in config.settings().items() if name not in self.axes()}
+    def _usual_inits(self) -> tuple[str, ...]:
+        if self.is_rival:
+            return ("scratch",)
+        return tuple(init for init in INITS if init != "checkpoint" or self.checkpoint)
 
-    def axes(self) -> Axes:
-        """The grid's axes, with the inits and seeds asked for."""
-        return GRIDS[self.grid](self.inits, self.seeds)
+    def spec(self) -> "SweepSpec":
+        """The sweep's cells.
+
+        Raises:
+            UserError: for a grid that is not there, or with a cell that no trial can be.
+        """
+        axes = find_grid(self)
+        given: dict[str, Any] = self._given  # type: ignore[attr-defined]
+        own = {field.name for field in fields(Subject) if given[field.name] not in (field.default, None)}
+        if clash := [name for name in axes if name in own and axes[name] != (given[name],)]:
+            raise UserError(
+                f"{clash[0]}: the grid {self.grid!r} lays it out itself; leave it out, or choose another grid"
+            )
+        base = {name: value for name, value in given.items() if name not in axes}
+        return SweepSpec(base=base, axes=axes)
 
     @property
     def data_folder(self) -> Path | None:
@@ -78,27 +124,83 @@ class SweepOptions(Subject):
     def model_folder(self) -> Path | None:
         """The model's folder, absolute; None for a Hugging Face name, which each machine looks up by itself."""
         folder = Path(self.model).expanduser()
-        return folder.absolute() if folder.is_dir() else None
+        return folder.absolute() if folder.is_dir() and not self.is_rival else None
 
     def title(self) -> str:
         """The sweep's name in MLflow."""
-        return self.name or f"{Path(self.task).name} {self.grid} {Path(self.model).name}"
+        grid = self.grid if self.grid in GRIDS else Path(self.grid).name
+        return self.name or f"{Path(self.task).name} {grid} {Path(self.model).name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSpec:
-    """A grid over trial configs: the product of the axes, every cell with the same base."""
+    """A grid over trial configs: the product of the axes, every cell with the same base.
 
-    base: dict[str, Any]
+    Points that differ in nothing that plays a part in their trial are one cell, the first of them: the steps of a
+    checkpoint, say, in a trial from scratch.
+
+    Raises:
+        UserError: on construction, for too many cells, or a cell that no trial can be.
+    """
+
+    base: Mapping[str, Any]
     axes: Axes
+
+    def __post_init__(self) -> None:
+        size = prod(map(len, self.axes.values()))
+        if size > MAX_CELLS:
+            raise UserError(f"grid: {size:,} cells are too many; give fewer values or seeds, at most {MAX_CELLS:,}")
+        _ = self.cells
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @cached_property
+    def cells(self) -> dict[str, TrialConfig]:
+        """Cell key -> config, in the order in which they are to run."""
+        cells = dict[str, TrialConfig]()
+        for config in map(self.config, self._product()):
+            cells.setdefault(cell_key(config), config)
+        return cells
+
+    def _product(self) -> Iterator[dict[str, Any]]:
+        return (dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values()))
 
     def points(self) -> list[dict[str, Any]]:
         """The cells' places on the axes, in the order in which they are to run."""
-        return [dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values())]
+        return [{name: getattr(config, name) for name in self.axes} for config in self.cells.values()]
 
-    def config(self, point: dict[str, Any]) -> TrialConfig:
+    def config(self, point: Mapping[str, Any]) -> TrialConfig:
         """The cell at a point."""
-        return TrialConfig(**self.base, **point)
+        return TrialConfig(**{**self.base, **point})
+
+    @property
+    def sizes(self) -> str:
+        """How many cells there are, and why: ``12 trials = 2 learning rates x 6 seeds``."""
+        settings = [config.settings() for config in self.cells.values()]
+        counts = {name: len({row.get(name) for row in settings}) for name in self.axes}
+        several = [f"{count} {name.replace('_', ' ')}s" for name, count in counts.items() if count > 1]
+        words = f"{len(self)} trial{'s' * (len(self) > 1)}" + (f" = {' x '.join(several)}" if several else "")
+        return words + (", without repeats" if len(self) < prod(counts.values()) else "")
+
+    def name(self, point: Mapping[str, Any]) -> str:
+        """What the cell at a point is called: ``scratch adam 1e-05 seed 0``, and the other axes it differs on."""
+        return cell_name(self.config(point), self.more_axes)
+
+    @property
+    def more_axes(self) -> tuple[str, ...]:
+        """The axes, beside the usual ones, on which cells differ."""
+        return tuple(name for name, values in self.axes.items() if name not in TITLE and len(values) > 1)
+
+
+def cell_name(config: TrialConfig, more: tuple[str, ...] = ()) -> str:
+    """A trial in words: ``scratch adam 1e-05 seed 0``; then the fields named, where they play a part."""
+    settings = config.settings()
+    words = [settings["init"]]
+    if "optimizer" in settings:
+        words += [settings["optimizer"], f"{settings['learning_rate']:g}"]
+    words.append(f"seed {settings['seed']}")
+    return " ".join(words + [f"{name.replace('_', ' ')} {settings[name]}" for name in more if name in settings])
 
 
 def cell_key(config: TrialConfig) -> str:

@@ -6,64 +6,57 @@ Trials log from their own process, in batches, off the training thread. Run ids 
 
 import json
 import os
-import queue
-import tempfile
-import threading
-import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps import recorded
 from sweeps.connection import answering, client, current_uri, impatient
 from sweeps.provenance import provenance_tags
-from sweeps.spec import SweepOptions, SweepSpec, cell_key
+from sweeps.spec import SweepOptions, SweepSpec, cell_key, cell_name
+from sweeps.trial_logger import TrialLogger, text_of
 from sweeps.views import save_view
-from trainer.config import TrialConfig, TrialResult
+from trainer.config import TrialConfig
+from trainer.data import training_part
 from trainer.errors import first_line
 from trainer.tasks.task import Dataset, Split, Task
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Run
-
-BATCH = 1000  # metrics in one request; the most that a tracking server takes
-PAUSE = 0.5  # seconds that metrics wait for others before they are sent
+    from mlflow.entities import DatasetInput, Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-def text_of(value: object, none: str = "all") -> str:
-    """A param as MLflow shows it: ``None`` by the word that stands for it, floats in short form."""
-    return none if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def start_trial(store: "MlflowClient", run_id: str, config: TrialConfig, dataset: Dataset) -> "TrialLogger":
+def start_trial(store: "MlflowClient", run_id: str, config: TrialConfig, dataset: Dataset) -> TrialLogger:
     """Makes a run a trial's: its cell as tags, its data as dataset inputs; what follows is the logger's."""
     from mlflow.entities import RunTag
 
     tags = {recorded.KIND: "trial", recorded.CELL: cell_key(config), **data_tags(config.definition, dataset)}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-    store.log_inputs(run_id, datasets=dataset_inputs(config.task, dataset, config.max_train_examples))
+    store.log_inputs(run_id, datasets=dataset_inputs(config.task, training_part(dataset, config)))
     return TrialLogger(store, run_id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRecord:
-    """Where a sweep is recorded: all that a trial's process needs to open its own run under it."""
+    """Where a sweep is recorded: all that a trial's process needs to open its own run under it.
+
+    Attributes:
+        more_axes: fields that belong to a trial's name, since trials differ on them.
+    """
 
     tracking_uri: str = field(repr=False)
     experiment_id: str
     run_id: str
     tags: dict[str, str]
+    more_axes: tuple[str, ...] = ()
 
-    def start_trial(self, config: TrialConfig, dataset: Dataset) -> "TrialLogger":
+    def start_trial(self, config: TrialConfig, dataset: Dataset) -> TrialLogger:
         """Opens the child run of a trial."""
-        title = f"{config.init} {config.optimizer} {config.learning_rate:g} seed {config.seed}"
-        store = client(self.tracking_uri)
+        store, title = client(self.tracking_uri), cell_name(config, self.more_axes)
         run = store.create_run(self.experiment_id, tags={**self.tags, recorded.PARENT: self.run_id}, run_name=title)
         return start_trial(store, run.info.run_id, config, dataset)
 
@@ -118,7 +111,7 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
 
 
 def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id: str | None) -> SweepRecord:
-    """Opens the sweep's run, with its grid as tags and its options as params.
+    """Opens the sweep's run, with its options as params and its cells as an artifact.
 
     Args:
         run_id: the run that ``mlflow run`` made; None to make one.
@@ -129,15 +122,33 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
     from mlflow.entities import Param
 
     tags = provenance_tags()
-    grid = {recorded.KIND: "sweep", recorded.AXES: json.dumps(spec.axes), recorded.BASE: json.dumps(spec.base)}
-    uri, run = open_run(options.title(), run_id, {**tags, **grid, **data_tags(options.definition, dataset)})
+    own = {recorded.KIND: "sweep", recorded.SELECT_BY: options.select_by, **data_tags(options.definition, dataset)}
+    uri, run = open_run(options.title(), run_id, {**tags, **own})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
     store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
     # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
-    store.log_inputs(run_id, datasets=dataset_inputs(options.task, dataset, options.max_train_examples))
-    save_view(store, run.info.experiment_id, run_id)
-    return SweepRecord(tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run.info.run_id, tags=tags)
+    with answering(uri):
+        for inputs in _distinct_inputs(options.task, dataset, spec):
+            store.log_inputs(run_id, datasets=inputs)
+        store.log_dict(run_id, cells_record(spec), recorded.CELLS)
+    save_view(store, run.info.experiment_id, run_id, spec.more_axes)
+    return SweepRecord(
+        tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run_id, tags=tags, more_axes=spec.more_axes
+    )
+
+
+def cells_record(spec: SweepSpec) -> dict[str, Any]:
+    """What the sweep is to run, for ``recorded.CELLS``."""
+    cells = [{name: text_of(value) for name, value in config.settings().items()} for config in spec.cells.values()]
+    shared = dict(set.intersection(*(set(cell.items()) for cell in cells)))
+    return {"shared": shared, "cells": [{n: v for n, v in cell.items() if n not in shared} for cell in cells]}
+
+
+def _distinct_inputs(task: str, dataset: Dataset, spec: SweepSpec) -> "Iterator[list[DatasetInput]]":
+    """The dataset inputs of the sweep's trials, each set of training examples once."""
+    by_part = {(c.max_train_examples, c.train_fraction, c.train_fraction and c.seed): c for c in spec.cells.values()}
+    return (dataset_inputs(task, training_part(dataset, config)) for config in by_part.values())
 
 
 def _experiment_id(store: "MlflowClient") -> str:
@@ -161,12 +172,15 @@ def data_tags(task: Task, dataset: Dataset) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) -> "list[DatasetInput]":
-    """The splits as MLflow dataset inputs, with digest, source and sizes; one for both where valid is test."""
+def dataset_inputs(task: str, used: Dataset) -> "list[DatasetInput]":
+    """The splits as MLflow dataset inputs, with digest, source and sizes; one for both where valid is test.
+
+    Args:
+        used: the data with the training examples that are used.
+    """
     from mlflow.entities import Dataset as MlflowDataset
     from mlflow.entities import DatasetInput, InputTag
 
-    used = dataset.first_train_examples(max_train_examples)
     splits = {"train": used.train, "valid": used.valid, "test": used.test}
     if used.test is used.valid:
         splits = {"train": used.train, "valid and test": used.test}
@@ -180,108 +194,10 @@ def dataset_inputs(task: str, dataset: Dataset, max_train_examples: int | None) 
                 name=Path(task).name,
                 digest=split.digest,
                 source_type="local",
-                source=json.dumps({"uri": dataset.source}),
+                source=json.dumps({"uri": used.source}),
                 profile=json.dumps(profile),
             ),
             tags=[InputTag(key="mlflow.data.context", value=context)],
         )
 
     return [described(context, split) for context, split in splits.items()]
-
-
-class TrialLogger:
-    """A trainer's Logger that writes to an MLflow run from a thread of its own.
-
-    Raises:
-        MlflowException: from :meth:`finish`, when the tracking server refused or lost what was sent.
-    """
-
-    def __init__(self, store: "MlflowClient", run_id: str) -> None:
-        self.store, self.run_id = store, run_id
-        self._files = tempfile.TemporaryDirectory(prefix="polymath-")
-        self._pending: queue.SimpleQueue[list[Metric] | None] = queue.SimpleQueue()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._send, name=f"log-{run_id}", daemon=True)
-        self._thread.start()
-
-    def params(self, values: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
-        self.store.log_batch(self.run_id, params=[Param(name, text_of(value)) for name, value in values.items()])
-
-    def metrics(self, name: str, values: Sequence[float], steps: Sequence[int]) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        self._pending.put([Metric(name, value, now, step) for value, step in zip(values, steps, strict=True)])
-
-    def tag(self, name: str, value: str) -> None:
-        self.store.set_tag(self.run_id, f"{recorded.PREFIX}{name}", value)
-
-    def artifact(self, name: str, content: bytes) -> None:
-        path = Path(self._files.name, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def finish(self, result: TrialResult) -> None:
-        """Sends what is left and ends the run with its outcome."""
-        self._stop_sending()
-        if self._failure is not None:
-            raise self._failure
-        self._upload()
-        self.store.set_tag(self.run_id, recorded.OUTCOME, result.outcome)
-        self.store.set_terminated(self.run_id, "FINISHED")
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the run as failed, with the error as a tag and its traceback as an artifact.
-
-        Never raises: when the store itself is what failed, as much is recorded as it still takes.
-        """
-        self._stop_sending()
-        text = "".join(traceback.format_exception(error))
-        for record in (
-            self._upload,
-            lambda: self.store.log_text(self.run_id, text, "traceback.txt"),
-            lambda: self.store.set_tag(self.run_id, recorded.FAILURE, first_line(error)),
-            lambda: self.store.set_tag(self.run_id, recorded.OUTCOME, "failed"),
-            lambda: self.store.set_terminated(self.run_id, "FAILED"),
-        ):
-            with suppress(Exception):
-                record()
-
-    def _stop_sending(self) -> None:
-        self._pending.put(None)
-        self._thread.join()
-
-    def _upload(self) -> None:
-        if Path(self._files.name).is_dir():
-            try:
-                self.store.log_artifacts(self.run_id, self._files.name)
-            finally:
-                self._files.cleanup()
-
-    def _send(self) -> None:
-        """Sends metrics in the order in which they came, until the closing None."""
-        is_open = True
-        while is_open:
-            batch, is_open = self._gather()
-            try:
-                for start in range(0, len(batch), BATCH):
-                    self.store.log_batch(self.run_id, metrics=batch[start : start + BATCH])
-            except Exception as error:  # kept for finish(): the training thread must hear of it
-                self._failure = self._failure or error
-
-    def _gather(self) -> "tuple[list[Metric], bool]":
-        """Waits for metrics, and a moment for those that follow; False with the last ones."""
-        batch: list[Metric] = []
-        metrics = self._pending.get()
-        due = time.monotonic() + PAUSE
-        while metrics is not None:
-            batch += metrics
-            if len(batch) >= BATCH:
-                return batch, True
-            try:
-                metrics = self._pending.get(timeout=max(0.0, due - time.monotonic()))
-            except queue.Empty:
-                return batch, True
-        return batch, False

@@ -4,8 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweeps.connection import client, shown
+from sweeps.checkpoints import check_checkpoint, checkpoint_folder
+from sweeps.connection import client, current_uri, shown
 from sweeps.provenance import provenance_tags
+from sweeps.spec import cell_name
 from sweeps.tracking import SweepRecord, open_run, start_trial
 from trainer.commandline import run
 from trainer.settings import read_settings
@@ -19,12 +21,13 @@ def main(arguments: Sequence[str]) -> int:
     """
     settings = read_settings(arguments, "python -m sweeps.train", "Train one model on one task, recorded in MLflow.")
     from trainer.data import load_dataset
-    from trainer.trial import Trial
+    from trainer.trial import begin_trial
 
     config = settings.config
     dataset = load_dataset(config.definition, settings.folder)
+    check_checkpoint(config, current_uri())
     given, tags = os.environ.get("MLFLOW_RUN_ID"), provenance_tags()
-    title = f"{Path(config.task).name} {config.init} {config.optimizer} {config.learning_rate:g} seed {config.seed}"
+    title = f"{Path(config.task).name} {cell_name(config)}"
     uri, opened = open_run(title, given, tags)
     if given:
         record = SweepRecord(tracking_uri=uri, experiment_id=opened.info.experiment_id, run_id=given, tags=tags)
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         logger = start_trial(client(uri), opened.info.run_id, config, dataset)
     print(f"recorded in run {logger.run_id} of {shown(uri)}", flush=True)
     try:
-        for report in Trial(config, logger, data_dir=settings.folder):
+        checkpoint = checkpoint_folder(config, uri)
+        for report in begin_trial(config, logger, data_dir=settings.folder, checkpoint_folder=checkpoint):
             print(f"epoch {report.epoch}, step {report.step}: valid {report.valid_score:.4f}", flush=True)
             if report.result is not None:
                 logger.finish(report.result)

@@ -5,6 +5,7 @@ experiment (``mlflow.sharedViewState.*``); we record one for each sweep, and a l
 """
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeps import recorded
@@ -25,8 +26,13 @@ COLUMN_WIDTHS = {
 RUN_WIDTHS = {"attributes.`Run Name`": 268, "runDateAndNestInfo": 130, "duration": 82}
 
 
-def view_state(run_id: str) -> dict[str, Any]:
-    """The UI's own description of a runs table: what it filters, how it sorts, and its columns in pixels."""
+def view_state(run_id: str, more_axes: Sequence[str] = ()) -> dict[str, Any]:
+    """The UI's own description of a runs table: what it filters, how it sorts, and its columns in pixels.
+
+    Args:
+        more_axes: params that trials differ on beside the usual ones.
+    """
+    widths = {**{f"params.`{name}`": 110 for name in more_axes}, **COLUMN_WIDTHS}
     return {
         "searchFilter": f"tags.`{recorded.PARENT}` = '{run_id}'",
         "orderByKey": "metrics.`valid/score`",
@@ -36,9 +42,9 @@ def view_state(run_id: str) -> dict[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "runsHiddenMode": "SHOW_ALL",
-        "selectedColumns": list(COLUMN_WIDTHS),
-        "columnOrder": [*RUN_WIDTHS, *COLUMN_WIDTHS],
-        "columnWidths": RUN_WIDTHS | COLUMN_WIDTHS,
+        "selectedColumns": list(widths),
+        "columnOrder": [*RUN_WIDTHS, *widths],
+        "columnWidths": RUN_WIDTHS | widths,
     }
 
 
@@ -47,8 +53,8 @@ def view_path(experiment_id: str, run_id: str) -> str:
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={run_id}&workflowType=machine_learning"
 
 
-def save_view(store: "MlflowClient", experiment_id: str, run_id: str) -> None:
+def save_view(store: "MlflowClient", experiment_id: str, run_id: str, more_axes: Sequence[str] = ()) -> None:
     """Records the sweep's view, and a link to it in the sweep's description."""
-    store.set_experiment_tag(experiment_id, VIEW + run_id, json.dumps(view_state(run_id)))
+    store.set_experiment_tag(experiment_id, VIEW + run_id, json.dumps(view_state(run_id, more_axes)))
     link = view_path(experiment_id, run_id).removeprefix("/")
     store.set_tag(run_id, DESCRIPTION, f"[All trials of this sweep, best valid score first]({link})")

@@ -205,11 +205,11 @@ def splice_dataset(dna_files: Path) -> "Dataset":
 @pytest.fixture
 def sweep(experiment: str, splice_dataset: "Dataset") -> "SweepRecord":
     """An open sweep in the real store."""
-    from sweeps.spec import SweepOptions, SweepSpec
+    from sweeps.spec import SweepOptions
     from sweeps.tracking import open_sweep
 
     options = SweepOptions(task="splice", inits=("pretrained", "scratch"), grid="compare")
-    return open_sweep(options, SweepSpec(base=options.base(), axes=options.axes()), splice_dataset, None)
+    return open_sweep(options, options.spec(), splice_dataset, None)
 
 
 @pytest.fixture

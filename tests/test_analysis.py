@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 
+from analysis.listing import comparison_sheet
 from analysis.render import markdown
 from analysis.select import Setting, best, eligible
-from analysis.store import expected_cells, read_sweeps, read_trials
+from analysis.store import expected_cells, read_history, read_sweeps, read_trials
 from sweeps import recorded
 from tests.recorder import BASE, Recorder, comparison, selection, selections
 
@@ -66,7 +68,7 @@ def test_the_choice_reads_valid_and_never_test(experiment: str) -> None:
     sweep.trial("finished", (0.90, 0.50), learning_rate=1e-3)
     sweep.trial("finished", (0.80, 0.99), learning_rate=1e-4)
     chosen = selection(experiment)
-    assert chosen.chosen == Setting(optimizer="adam", learning_rate=1e-3, expected=1, finished=1, valid=0.9)
+    assert chosen.chosen == Setting(optimizer="adam", learning_rate=1e-3, expected=1, finished=1, valid=0.9, score=0.9)
     assert chosen.test_scores == (0.50,)
 
 
@@ -104,12 +106,12 @@ def test_where_no_setting_is_whole_the_most_seeds_decide_and_the_table_says_so(e
     assert chosen is not None
     assert (chosen.learning_rate, chosen.finished, chosen.expected) == (1e-4, 2, 3)
     table = comparison(experiment)
-    assert "2/3" in markdown(table)
+    assert "2/3" in markdown([comparison_sheet(table)])
     assert any("no setting finished all of its seeds" in note and "2 of 3" in note for note in table.notes)
 
 
 def setting(optimizer: str, learning_rate: float, **given: Any) -> Setting:
-    whole: dict[str, Any] = {"expected": 2, "finished": 2, "valid": 0.9}
+    whole: dict[str, Any] = {"expected": 2, "finished": 2, "valid": 0.9, "score": 0.9}
     return Setting(optimizer=optimizer, learning_rate=learning_rate, **{**whole, **given})
 
 
@@ -137,7 +139,7 @@ def test_diverged_failed_running_and_missing_cells_are_counted_and_named(experim
     assert chosen.counts == {"finished": 1, "diverged": 1, "failed": 1, "running": 1, "missing": 1}
     table = comparison(experiment)
     assert table.lines[0].trouble == "1 missing, 1 running, 1 failed, 1 diverged"
-    text = markdown(table)
+    text = markdown([comparison_sheet(table)])
     assert "| 1/5 |" in text
     for state, seed in (("diverged", 1), ("failed", 2), ("running", 3), ("missing", 4)):
         assert f"h4 pretrained, {state}: adam 1e-05 seed {seed}." in text
@@ -148,11 +150,11 @@ def test_an_init_of_which_nothing_finished_is_still_a_row(experiment: str) -> No
     sweep.trial("finished", (0.9, 0.9))
     sweep.trial("diverged", init="scratch")
     table = comparison(experiment)
-    assert [(line.selection.init, line.test_mean, line.trouble) for line in table.lines] == [
+    assert [(line.selection.init, line.mean, line.trouble) for line in table.lines] == [
         ("pretrained", 0.9, ""),
         ("scratch", None, "1 diverged"),
     ]
-    assert not table.incomplete, "a trial that diverged has been run to its end"
+    assert table.incomplete, "a number over the seeds that survived is no whole one"
 
 
 def test_a_trial_that_ended_before_it_recorded_its_settings_leaves_its_cell_missing(experiment: str) -> None:
@@ -169,7 +171,7 @@ def test_a_finished_trial_without_its_test_score_is_not_averaged_away(experiment
     sweep.trial("finished", (0.9, 0.9), seed=0)
     sweep.trial("finished", (0.9, float("nan")), seed=1)
     table = comparison(experiment)
-    assert table.lines[0].test_mean is None
+    assert table.lines[0].mean is None
     assert any("lacks its test score" in note for note in table.notes)
 
 
@@ -179,7 +181,7 @@ def test_a_trial_that_claims_to_have_finished_without_a_valid_score_has_failed(e
     sweep.trial("finished", (0.9, 0.9), learning_rate=1e-4)
     chosen = selection(experiment)
     assert chosen.counts["failed"] == 1
-    assert chosen.chosen == Setting(optimizer="adam", learning_rate=1e-4, expected=1, finished=1, valid=0.9)
+    assert chosen.chosen == Setting(optimizer="adam", learning_rate=1e-4, expected=1, finished=1, valid=0.9, score=0.9)
 
 
 def test_a_cell_that_was_run_twice_counts_once_and_the_newest_result_counts(experiment: str) -> None:
@@ -229,7 +231,9 @@ def test_trials_with_different_settings_are_never_mixed(experiment: str, other: 
     Recorder(experiment).trial("finished", (0.9, 0.9))
     Recorder(experiment, base={**BASE, **other}).trial("finished", (0.1, 0.1))
     assert sorted(chosen.test_scores for chosen in selections(experiment)) == [(0.1,), (0.9,)]
-    rows = [line for line in markdown(comparison(experiment)).splitlines() if line.startswith("| h4")]
+    rows = [
+        line for line in markdown([comparison_sheet(comparison(experiment))]).splitlines() if line.startswith("| h4")
+    ]
     assert len({row.split("| pretrained |")[0] for row in rows}) == 2, "and can be told apart"
 
 
@@ -237,7 +241,7 @@ def test_trials_on_different_data_are_never_mixed(experiment: str) -> None:
     Recorder(experiment, digest="aaaaaaaa1").trial("finished", (0.9, 0.9))
     Recorder(experiment, digest="bbbbbbbb1", note="28 % subset").trial("finished", (0.1, 0.1))
     assert [chosen.test_scores for chosen in selections(experiment)] == [(0.9,), (0.1,)]
-    text = markdown(comparison(experiment))
+    text = markdown([comparison_sheet(comparison(experiment))])
     assert "| aaaaaaaa |" in text
     assert "h4 (data bbbbbbbb): 28 % subset of the data" in text
 
@@ -286,3 +290,14 @@ def test_an_own_task_goes_by_its_files_name_and_its_separator_can_be_seen(experi
     table = comparison(experiment)
     assert table.lines[0].task == "mine.csv"
     assert "separator ' ', labels auto" in table.common[0]
+
+
+def test_a_history_is_in_the_order_of_steps_and_the_first_value_of_a_step_counts(experiment: str) -> None:
+    """With its last step a trial logs once more the valid score of the checkpoint that it tests."""
+    run_id = Recorder(experiment).trial("running")
+    client = MlflowClient()
+    logged = [(0.5, 1_000, 20), (0.4, 900, 10), (0.9, 2_000, 20)]
+    client.log_batch(run_id, [Metric("valid/f1", value, time, step) for value, time, step in logged])
+    history = read_history(client, run_id, "valid/f1")
+    assert list(history.itertuples(index=False, name=None)) == [(10, 0.4), (20, 0.5)]
+    assert read_history(client, run_id, "valid/none").empty

@@ -28,13 +28,19 @@ def refused(tmp_path: Path, *arguments: str, **environment: str) -> str:
             "stability, fluorescence, h3, h4, h3k9ac, splice, composer, demo, or the path of your own CSV, TSV, "
             "Parquet or FASTA file or folder of MIDI files; did you mean 'splice'?",
         ),
-        ("--inits scratsh", "inits: unknown value 'scratsh'; allowed: pretrained, reinit-embeddings, scratch; did you"),
-        ("--grid serch", "grid: unknown value 'serch'; allowed: quick, search, compare; did you mean 'search'?"),
+        (
+            "--inits scratsh",
+            "inits: unknown value 'scratsh'; allowed: pretrained, reinit-embeddings, scratch, checkpoint; did you",
+        ),
+        (
+            "--grid serch",
+            "grid: unknown value 'serch'; allowed: quick, search, compare, fraction, mapping, or a YAML file of",
+        ),
         (
             "--mapping frequnet",
-            "mapping: unknown value 'frequnet'; allowed: random, frequent, unused; did you mean 'frequent'?",
+            "mapping: unknown value 'frequnet'; allowed: random, frequent, unused, identity; did you mean 'frequent'?",
         ),
-        ("--seeds three", "seeds: 'three' is not a whole number; give a whole number"),
+        ("--seeds three", "seeds: 'three' is not a whole number; give a whole number or 'auto'"),
         ("--num-epochs x", "num_epochs: 'x' is not a whole number; give a whole number or 'auto'"),
         ("--tsak splice", "unknown option '--tsak'; allowed: --task,"),
         ("--save-model yes", "save_model: 'yes' is not allowed; give true or false"),

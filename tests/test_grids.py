@@ -9,20 +9,24 @@ from sweeps.grids import GRIDS, SEARCH_LEARNING_RATES
 from sweeps.spec import SweepOptions, SweepSpec, cell_key
 from trainer.config import INITS
 from trainer.errors import UserError
+from trainer.mapping import TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
+from trainer.rivals import RIVALS
 
 
 def spec(**options: object) -> SweepSpec:
     chosen = SweepOptions(**options)  # type: ignore[arg-type]
-    return SweepSpec(base=chosen.base(), axes=chosen.axes())
+    return chosen.spec()
 
 
 def test_a_sweep_asked_for_nothing_is_the_papers_grid() -> None:
-    cells = [spec().config(point) for point in spec().points()]
-    assert len(cells) == 135
+    cells = list(spec().cells.values())
+    assert len(cells) == 5 * 9 * 3 * 3
     assert {cell.task for cell in cells} == {"h4"} and {cell.model for cell in cells} == {"bert-base-uncased"}
-    assert {cell.init for cell in cells} == set(INITS) and {cell.optimizer for cell in cells} == set(OPTIMIZERS)
-    assert {cell.seed for cell in cells} == {0} and {cell.num_epochs for cell in cells} == {20}
+    assert {cell.init for cell in cells} == {"pretrained", "reinit-embeddings", "scratch"}
+    assert {cell.optimizer for cell in cells} == set(OPTIMIZERS)
+    assert {cell.seed for cell in cells} == {0, 1, 2} and {cell.num_epochs for cell in cells} == {20}
+    assert spec().sizes == "405 trials = 3 seeds x 5 optimizers x 9 learning rates x 3 inits"
 
 
 def test_the_nine_learning_rates_are_two_log_spaced_fives_that_share_a_point() -> None:
@@ -41,8 +45,54 @@ def test_inits_and_seeds_set_their_axes_in_every_grid(grid: str, settings: int) 
     assert len({cell_key(chosen.config(point)) for point in points}) == len(points)
 
 
-def test_compare_is_the_papers_adam_at_1e_5() -> None:
-    assert {(point["optimizer"], point["learning_rate"]) for point in spec(grid="compare").points()} == {("adam", 1e-5)}
+def test_compare_is_the_papers_adam_at_1e_5_over_six_mappings_of_symbols_and_three_seeds_of_text() -> None:
+    for task, seeds in (("h4", 6), ("stability", 6), ("mrpc", 3)):
+        points = spec(grid="compare", task=task).points()
+        assert {(point["optimizer"], point["learning_rate"]) for point in points} == {("adam", 1e-5)}
+        assert {point["seed"] for point in points} == set(range(seeds)) and len(points) == 3 * seeds
+
+
+def test_fraction_is_one_percent_until_the_loss_is_low_unless_told_otherwise() -> None:
+    cells = spec(grid="fraction", task="mrpc").cells.values()
+    assert {(cell.train_fraction, cell.stop_at_loss, cell.num_epochs) for cell in cells} == {(0.01, 0.05, 1000)}
+    assert {cell.seed for cell in cells} == {0, 1, 2}
+    told = spec(grid="fraction", task="mrpc", train_fraction=0.1, stop_at_loss=0.2, num_epochs=7).cells.values()
+    assert {(cell.train_fraction, cell.stop_at_loss, cell.num_epochs) for cell in told} == {(0.1, 0.2, 7)}
+
+
+def test_mapping_lays_out_every_mapping_that_the_task_allows() -> None:
+    assert {point["mapping"] for point in spec(grid="mapping", task="mrpc").points()} == set(TEXT_MAPPINGS)
+    assert {point["mapping"] for point in spec(grid="mapping").points()} == {"random", "frequent", "unused"}
+
+
+def test_what_a_grid_lays_out_cannot_be_given_beside_it() -> None:
+    with pytest.raises(UserError, match="mapping: the grid 'mapping' lays it out itself; leave it out"):
+        spec(grid="mapping", mapping="random")
+
+
+def test_points_that_are_the_same_trial_run_once() -> None:
+    """The distance of a shift plays no part under other mappings, nor a checkpoint's step in a trial from scratch."""
+    axes = {"mapping": ("identity", "shift"), "shift_by": (1, 2), "seed": (0, 1)}
+    chosen = SweepSpec(base={"task": "mrpc"}, axes=axes)
+    assert len(chosen) == len(chosen.points()) == 2 * (1 + 2)
+    assert chosen.sizes.endswith("without repeats")
+
+
+def test_a_rival_has_one_init_its_own_setting_and_no_axis_that_does_nothing_to_it() -> None:
+    assert len(spec(model="kmer")) == len(spec(model="kmer", grid="compare", seeds=3)) == 1
+    assert len(spec(model="kmer", grid="fraction", task="splice", seeds=3)) == 3, "other examples for each seed"
+    cells = spec(model="hilbert-cnn", grid="compare", task="splice").cells.values()
+    assert {cell.init for cell in cells} == {"scratch"} and len(cells) == 6
+    (rate,) = {cell.learning_rate for cell in cells}
+    assert rate == RIVALS["hilbert-cnn"].learning_rate
+    with pytest.raises(UserError, match="inits: 'pretrained' is not allowed, kmer has no weights from text; give scr"):
+        spec(model="kmer", inits=("pretrained",))
+
+
+def test_a_checkpoint_is_one_more_init_and_is_needed_for_it() -> None:
+    assert SweepOptions(checkpoint="runs:/abc/checkpoints").inits == INITS
+    with pytest.raises(UserError, match="inits: 'checkpoint' needs to be told of which; give a folder or URI"):
+        SweepOptions(inits=("checkpoint",))
 
 
 def test_a_cells_key_names_its_whole_config_and_nothing_else() -> None:
@@ -57,11 +107,19 @@ def test_a_cells_key_names_its_whole_config_and_nothing_else() -> None:
     ("option", "value", "said"),
     [
         ("task", "splise", "task: unknown value 'splise'.*did you mean 'splice'"),
-        ("grid", "serch", "grid: unknown value 'serch'; allowed: quick, search, compare; did you mean 'search'"),
+        (
+            "grid",
+            "serch",
+            "grid: unknown value 'serch'; allowed: quick, search, .*did you mean 'search'",
+        ),
         ("inits", ("scrach",), "inits: unknown value 'scrach'.*did you mean 'scratch'"),
-        ("inits", (), "inits: none given; allowed: pretrained, reinit-embeddings, scratch"),
+        ("inits", (), "inits: none given; allowed: pretrained, reinit-embeddings, scratch, checkpoint"),
         ("inits", ("scratch", "scratch"), "inits: .* twice"),
         ("seeds", 0, "seeds: 0 is not allowed; give a number above 0"),
+        ("select_by", "test/score", "select_by: unknown value 'test/score'; allowed: valid/score, train/score"),
+        ("train_fraction", 1.5, "train_fraction: 1.5 is not allowed; give at most 1"),
+        ("stop_at_loss", -1.0, "stop_at_loss: -1.0 is not allowed"),
+        ("checkpoint_step", -1, "checkpoint_step: -1 is not allowed"),
         ("num_epochs", 0, "num_epochs: 0 is not allowed"),
         ("cpus_per_trial", 0, "cpus_per_trial: 0 is not allowed"),
         ("gpus_per_trial", -0.5, "gpus_per_trial: -0.5 is not allowed"),
@@ -70,7 +128,7 @@ def test_a_cells_key_names_its_whole_config_and_nothing_else() -> None:
 )
 def test_a_wrong_option_is_refused_with_its_name_value_and_remedy(option: str, value: object, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        SweepOptions(**{option: value})  # type: ignore[arg-type]
+        SweepOptions(**{option: value}).spec()  # type: ignore[arg-type]
 
 
 def test_folders_reach_workers_as_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +142,15 @@ def test_folders_reach_workers_as_absolute_paths(tmp_path: Path, monkeypatch: py
     assert SweepOptions().model_folder is None and SweepOptions().data_folder is None
 
 
-def test_every_grid_is_a_product_of_the_four_axes() -> None:
-    for grid in GRIDS.values():
-        assert set(grid(INITS, 1)) == {"init", "optimizer", "learning_rate", "seed"}
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_grid_has_the_axes_that_a_comparison_has(grid: str) -> None:
+    chosen = spec(grid=grid, seeds=2)
+    assert {"init", "optimizer", "learning_rate", "seed"} <= set(chosen.axes)
+    assert list(chosen.axes)[-1] == "init", "so that a sweep that still runs holds whole comparisons"
+
+
+def test_too_many_cells_are_refused_before_they_are_made() -> None:
+    with pytest.raises(UserError, match="grid: 1,350,000 cells are too many; give fewer values or seeds, at most"):
+        spec(seeds=10_000)
+    with pytest.raises(UserError, match="seeds: 2000000000 is not allowed; give at most 10000"):
+        spec(seeds=2_000_000_000)

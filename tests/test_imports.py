@@ -13,9 +13,15 @@ FORBIDDEN = {
     "sweeps": {"analysis", "torch", "transformers"},
     "analysis": {"torch", "ray", "optuna", "transformers"},
 }
-# What analysis may take from its neighbours: the names of what is recorded, how the store is opened, and how a command
-# line is read.
-OPEN_TO_ANALYSIS = {"sweeps.recorded", "sweeps.connection", "trainer.commandline", "trainer.errors"}
+# What analysis may take from its neighbours: the names of what is recorded, how the store is opened, how a command line
+# is read, and how predictions are scored.
+OPEN_TO_ANALYSIS = {
+    "sweeps.recorded",
+    "sweeps.connection",
+    "trainer.commandline",
+    "trainer.errors",
+    "trainer.metrics",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.errors import UserError
-from trainer.mapping import FIRST_ORDINARY_ID, MAPPINGS, TEXT_MAPPINGS, Vocabulary, map_symbols, map_tokens
+from trainer.mapping import FIRST_ORDINARY_ID, TEXT_MAPPINGS, Vocabulary, map_symbols, map_tokens
 from trainer.models import read_vocabulary
 
 ARCHITECTURES = ("bert-base-uncased", "roberta-base", "albert-base-v1")
@@ -101,8 +101,28 @@ def test_unused_is_refused_where_the_model_has_no_such_tokens(real_models: Path)
         map_symbols("unused", vocabulary, "ACGT", seed=0)
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", ["random", "frequent", "unused"])
 def test_too_small_a_vocabulary_is_refused_in_one_line(mapping: str) -> None:
     vocabulary = Vocabulary(tokens=("[PAD]", "a"), special_ids=frozenset({0}), begin_id=0, end_id=0, pad_id=0)
     with pytest.raises(UserError, match=f"mapping: '{mapping}' needs 4 .*too few; give "):
         map_symbols(mapping, vocabulary, "ACGT", seed=0)
+
+
+def letters(*tokens: str) -> Vocabulary:
+    """A vocabulary like a protein model's: five special tokens, then its letters."""
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    return Vocabulary(tokens=special + tokens, special_ids=frozenset(range(5)), begin_id=2, end_id=3, pad_id=0)
+
+
+def test_identity_gives_each_symbol_the_token_of_its_own_letter(real_models: Path) -> None:
+    assert map_symbols("identity", letters("C", "A", "T", "G"), "ACGT", seed=3).tolist() == [6, 5, 8, 7]
+    vocabulary = read_vocabulary(real_models / "bert-base-uncased")
+    ids = map_symbols("identity", vocabulary, "ACGT", seed=0)
+    assert [vocabulary.tokens[token_id] for token_id in ids] == ["a", "c", "g", "t"]
+
+
+def test_identity_is_refused_where_a_symbol_has_no_token_or_shares_one() -> None:
+    with pytest.raises(UserError, match=r"mapping: 'identity' .* none for 'X'; give mapping=random"):
+        map_symbols("identity", letters("A"), "AX", seed=0)
+    with pytest.raises(UserError, match="mapping: 'identity' needs upper case and lower case"):
+        map_symbols("identity", letters("a"), "Aa", seed=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.paper import PaperFigure, paper_figure
+from analysis.paper import PaperFigure, paper_figure, rival_figure, setting_of
 
 
 def test_h4_under_the_random_mapping_is_the_later_versions_table_5() -> None:
@@ -53,3 +53,45 @@ def test_glue_has_the_figures_of_its_dev_set_by_mapping() -> None:
 )
 def test_there_is_no_figure_for_what_the_paper_does_not_report(task: str, init: str, mapping: str) -> None:
     assert paper_figure(task, init, mapping, "bert-base-uncased") is None
+
+
+@pytest.mark.parametrize(
+    "task, model, value",
+    [("h4", "hilbert-cnn", 87.3), ("splice", "hilbert-cnn", 94.1), ("stability", "plus-tfm", 76.0)],
+)
+def test_each_discipline_has_the_rival_that_the_first_version_names(task: str, model: str, value: float) -> None:
+    figure = rival_figure(task)
+    assert figure is not None
+    assert (figure.model, figure.value, figure.version) == (model, value, "v1")
+
+
+def test_text_and_music_have_no_rival() -> None:
+    assert rival_figure("mrpc") is None
+    assert rival_figure("composer") is None
+
+
+@pytest.mark.parametrize(
+    "config, setting",
+    [
+        ({"mapping": "random"}, "random"),
+        ({"mapping": "shift", "params.shift_by": "1000"}, "shift 1000"),
+        ({"mapping": "shift", "params.shift_by": "1000", "params.train_fraction": "0.01"}, "shift 1000, 1% data"),
+        ({"mapping": "permutation", "params.keep_special_tokens": "True"}, "permutation, special tokens kept"),
+        ({"mapping": None, "model": "kmer"}, "task-specific"),
+        ({"mapping": "identity", "model": "/models/plus-tfm"}, "task-specific"),
+    ],
+)
+def test_a_trials_setting_is_its_mapping_and_what_the_paper_varies_beside_it(
+    config: dict[str, str], setting: str
+) -> None:
+    assert setting_of({"model": "bert-base-uncased", **config}) == setting
+
+
+def test_one_percent_of_the_data_is_never_held_against_all_of_it() -> None:
+    whole, part = (
+        paper_figure("mrpc", "pretrained", setting, "bert-base-uncased")
+        for setting in ("shift 1000", "shift 1000, 1% data")
+    )
+    assert whole and part
+    assert (whole.value, part.value) == (82.9, 80.5)
+    assert paper_figure("h4", "pretrained", "random, 1% data", "bert-base-uncased") is None

@@ -10,9 +10,13 @@ from rich.console import Console
 
 from sweeps.progress import SweepProgress, duration
 from sweeps.schedule import error_line
+from sweeps.spec import SweepOptions
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+NAME = SweepOptions(task="splice").spec().name
 
 
 def point(**changes: Any) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def result(score: float, test_score: float | None = 0.75, outcome: str = "finish
 def in_a_pipe(num_cells: int) -> tuple[SweepProgress, io.StringIO]:
     written = io.StringIO()
     console = Console(file=written, force_terminal=False, highlight=False, soft_wrap=True)
-    return SweepProgress(num_cells, console), written
+    return SweepProgress(num_cells, NAME, console), written
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def test_a_trial_that_failed_before_it_started_takes_nothing_from_the_count() ->
 
 
 def test_a_long_line_stays_one_line_on_the_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = SweepProgress(1)
+    progress = SweepProgress(1, NAME)
     with progress:
         progress.trial_started(point())
         progress.trial_failed(point(), "a reason " * 50)
@@ -135,7 +139,7 @@ def test_a_long_line_stays_one_line_on_the_standard_output(capsys: pytest.Captur
 
 
 def test_a_terminal_gets_a_live_bar_with_the_counts_below_the_lines_and_keeps_its_cursor(terminal: Console) -> None:
-    progress = SweepProgress(3, terminal)
+    progress = SweepProgress(3, NAME, terminal)
     with progress:
         for seed in (2, 5, 6):
             progress.trial_started(point(seed=seed))
@@ -153,7 +157,7 @@ def test_a_terminal_gets_a_live_bar_with_the_counts_below_the_lines_and_keeps_it
 
 
 def test_the_bar_is_closed_when_the_sweep_breaks_off(terminal: Console) -> None:
-    with pytest.raises(KeyboardInterrupt), SweepProgress(3, terminal) as progress:
+    with pytest.raises(KeyboardInterrupt), SweepProgress(3, NAME, terminal) as progress:
         progress.trial_started(point())
         raise KeyboardInterrupt
     text = written(terminal)

@@ -107,19 +107,18 @@ def test_mlflow_run_trains_a_sweep_and_a_trial_and_compares(dna_files: Path, tin
         ]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    done = mlflow_run(
-        "sweep", task="splice", data_dir=dna_files, model=tiny_model, grid="compare", num_epochs=1, inits="scratch"
-    )
+    asked: dict[str, object] = {"task": "splice", "data_dir": dna_files, "model": tiny_model, "num_epochs": 1}
+    done = mlflow_run("sweep", **asked, grid="compare", inits="scratch", seeds=1)
     assert done.returncode == 0, done.stderr
-    assert "splice compare tiny-bert: 1 trials" in done.stdout and "accuracy ↑" in done.stdout
-    done = mlflow_run(
-        "train", task="splice", data_dir=dna_files, model=tiny_model, init="scratch", num_epochs=1, learning_rate="1e-4"
-    )
+    assert "splice compare tiny-bert: 1 trial" in done.stdout and "accuracy ↑" in done.stdout
+    done = mlflow_run("train", **asked, init="scratch", learning_rate="1e-4")
     assert done.returncode == 0, done.stderr
     assert "finished, test/score " in done.stdout
-    done = mlflow_run("compare", tasks="splice", output=tmp_path / "tables")
+    done = mlflow_run("compare", tasks="splice", layout="init,learning_rate x task", output=tmp_path / "tables")
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"compare.md", "compare.csv", "compare.tex"}
+    files = {path.name for path in (tmp_path / "tables").iterdir() if path.is_file()}
+    assert {Path(name).suffix for name in files} == {".md", ".csv", ".tex", ".html"}
+    assert "1e-05" in done.stdout and "0.0001" in done.stdout, "a name with blanks reaches the command whole"
     done = mlflow_run("sweep", task="spilce")
     assert done.returncode != 0
     assert "error: task: unknown value 'spilce'" in done.stderr and "did you mean 'splice'?" in done.stderr

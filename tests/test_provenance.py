@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps import provenance, recorded
-from sweeps.spec import SweepOptions, SweepSpec
+from sweeps.spec import SweepOptions
 from sweeps.tracking import SweepRecord, open_sweep
 from sweeps.views import DESCRIPTION, VIEW, view_path
 from tests.trials import DONE, config
@@ -76,7 +76,7 @@ def test_a_sweeps_view_shows_its_trials_with_the_columns_that_matter(
     store: MlflowClient, experiment: str, dna_files: Path
 ) -> None:
     options = SweepOptions(task="splice", grid="compare")
-    spec = SweepSpec(base=options.base(), axes=options.axes())
+    spec = options.spec()
     record = open_sweep(options, spec, TASKS["splice"].load(dna_files), None)
     view = json.loads(store.get_experiment(experiment).tags[VIEW + record.run_id])
     assert view["searchFilter"] == f"tags.`{recorded.PARENT}` = '{record.run_id}'"

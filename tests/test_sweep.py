@@ -16,7 +16,7 @@ from sweeps.__main__ import main
 from sweeps.cluster import Resources
 from sweeps.progress import SweepProgress
 from sweeps.schedule import run_cells
-from sweeps.spec import SweepSpec
+from sweeps.spec import SweepOptions, SweepSpec
 
 pytestmark = [
     # Ray opens files and sockets that it closes at exit only.
@@ -60,7 +60,7 @@ def run_noted(folder: Path, seeds: tuple[int, ...]) -> tuple[SweepSpec, SweepPro
         "init": ("pretrained", "scratch"),
     }
     spec = SweepSpec(base={"task": "splice"}, axes=axes)
-    progress = SweepProgress(len(spec.points()), Console(quiet=True))
+    progress = SweepProgress(len(spec), spec.name, Console(quiet=True))
     run_cells(spec, tune.with_parameters(Noted, folder=folder), RESOURCES, progress)
     files = list(folder.glob("*.jsonl"))
     ran = [json.loads(line) for file in files for line in file.read_text().splitlines()]
@@ -137,8 +137,8 @@ def test_diverged_trials_are_recorded_as_such_and_the_sweep_goes_on(
 ) -> None:
     from sweeps import grids
 
-    def wild(inits: tuple[str, ...], seeds: int) -> grids.Axes:
-        return {"seed": (0,), "optimizer": ("adam",), "learning_rate": (1e30, 1e-3), "init": tuple(inits)}
+    def wild(options: SweepOptions) -> grids.Axes:
+        return {"seed": (0,), "optimizer": ("adam",), "learning_rate": (1e30, 1e-3), "init": options.inits or ()}
 
     monkeypatch.setitem(grids.GRIDS, "quick", wild)
     assert sweep(dna_files, tiny_model, "--inits", "scratch", "--grid", "quick") == 0
@@ -163,7 +163,7 @@ def test_a_trial_that_fails_is_recorded_with_its_traceback_and_the_sweep_says_so
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     (model / "model.safetensors").write_bytes(b"not weights")
-    assert sweep(dna_files, model, "--inits", "pretrained,scratch", "--grid", "compare") == 1
+    assert sweep(dna_files, model, "--inits", "pretrained,scratch", "--grid", "compare", "--seeds", "1") == 1
     _, trials, client = runs_of(experiment)
     by_init = {trial.data.params.get("init"): trial for trial in trials}
     failed = next(trial for trial in trials if trial.info.status == "FAILED")
@@ -194,7 +194,7 @@ def test_a_users_own_file_is_swept_and_what_was_understood_comes_first(
     rows = [f"{'xyz'[number % 3] * 9}-{number},{['low', 'mid', 'high'][number % 3]}\n" for number in range(60)]
     (tmp_path / "mine.csv").write_text("sequence,label\n" + "".join(rows))
     path = os.path.relpath(tmp_path / "mine.csv")
-    options = ["--task", path, "--model", str(tiny_model), "--grid", "compare", "--num-epochs", "1"]
+    options = ["--task", path, "--model", str(tiny_model), "--grid", "compare", "--num-epochs", "1", "--seeds", "1"]
     assert main([*options, "--inits", "scratch"]) == 0
     printed = capfd.readouterr().out
     understood = printed[: printed.index("recorded in run")]
@@ -208,7 +208,9 @@ def test_a_text_task_is_swept_with_one_dataset_for_valid_and_test(
     tiny_model: Path, task_files: Path, experiment: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--task", "mrpc", "--data-dir", str(task_files), "--model", str(tiny_model), "--mapping", "shift"]
-    assert main([*options, "--grid", "compare", "--inits", "scratch,pretrained", "--shift-by", "7"]) == 0
+    assert (
+        main([*options, "--grid", "compare", "--inits", "scratch,pretrained", "--shift-by", "7", "--seeds", "1"]) == 0
+    )
     assert "24 train, 12 dev (valid and test) examples" in capfd.readouterr().out
     _, trials, _ = runs_of(experiment)
     for trial in trials:
@@ -226,7 +228,7 @@ def test_skipped_files_are_counted_in_the_runs_tags(
     shutil.copytree(task_files / "music", tmp_path / "music")
     (tmp_path / "music/maestro-v1.0.0/2004/train_1.midi").write_bytes(b"MThd, and no more")
     options = ["--task", "composer", "--data-dir", str(tmp_path), "--model", str(tiny_model_for_music)]
-    assert main([*options, "--grid", "compare", "--inits", "scratch", "--num-epochs", "1"]) == 0
+    assert main([*options, "--grid", "compare", "--inits", "scratch", "--num-epochs", "1", "--seeds", "1"]) == 0
     sweep_run, (trial,), _ = runs_of(experiment)
     assert trial.data.tags["polymath.skipped_files"] == sweep_run.data.tags["polymath.skipped_files"] == "1"
     said = capfd.readouterr()

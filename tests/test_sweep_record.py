@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,13 +47,15 @@ def digests(run: Run) -> dict[str, str]:
 
 
 def test_an_open_sweep_has_its_grid_its_options_and_its_data(
-    store: MlflowClient, sweep: SweepRecord, splice_dataset: Dataset
+    store: MlflowClient, sweep: SweepRecord, splice_dataset: Dataset, tmp_path: Path
 ) -> None:
     run = store.get_run(sweep.run_id)
     assert run.data.tags[recorded.KIND] == "sweep" and run.info.status == "RUNNING"
-    axes = {"seed": [0], "optimizer": ["adam"], "learning_rate": [1e-5], "init": ["pretrained", "scratch"]}
-    assert json.loads(run.data.tags[recorded.AXES]) == axes
-    assert json.loads(run.data.tags[recorded.BASE])["task"] == "splice"
+    content = json.loads(Path(store.download_artifacts(sweep.run_id, recorded.CELLS, str(tmp_path))).read_text())
+    assert content["shared"]["task"] == "splice" and content["shared"]["learning_rate"] == "1e-05"
+    cells = [(cell["seed"], cell["init"]) for cell in content["cells"]]
+    assert cells == [(str(seed), init) for seed in range(6) for init in ("pretrained", "scratch")]
+    assert run.data.tags[recorded.SELECT_BY] == "valid/score"
     assert run.data.params["num_epochs"] == "20" and run.data.params["grid"] == "compare"
     assert digests(run) == {name: getattr(splice_dataset, name).digest for name in ("train", "valid", "test")}
 

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from analysis.__main__ import main
+from analysis.listing import comparison_sheet
 from analysis.render import latex, markdown, table_csv
 from analysis.tables import Comparison
 from sweeps import recorded
@@ -39,7 +40,7 @@ def test_rows_are_in_the_order_of_the_papers_inits_and_others_follow(experiment:
 
 def test_markdown_shows_mean_and_sample_standard_deviation_and_the_paper(h4: Comparison) -> None:
     """0.86 and 0.87: the mean is 0.865, the sample standard deviation 0.00707; the paper has 85.9 +- 0.9."""
-    text = markdown(h4)
+    text = markdown([comparison_sheet(h4)])
     assert "| task | model | init | test accuracy ↑ | n | valid | optimizer | learning rate | paper |" in text
     row = "| h4 | all-MiniLM-L6-v2 | pretrained | 86.5 ± 0.7 | 2/2 | 90.0 | adam | 1e-05 | 85.9 ± 0.9 | +0.6 |  |"
     assert row in text.splitlines()
@@ -50,7 +51,7 @@ def test_footnotes_say_what_the_numbers_cannot(h4: Comparison) -> None:
     assert "h4: 28 % subset of the data: not comparable with the paper's figures." in notes
     assert "The paper has no all-MiniLM-L6-v2" in notes
     assert "bert-base-uncased's figures stand beside it" in notes
-    assert "v2, table 5" in notes
+    assert "v2 table 5" in notes
     assert h4.common == ("h4: mapping random, batch size 32, 20 epochs, patience 3, all train examples.",)
     assert "demo" not in notes
 
@@ -69,11 +70,11 @@ def test_fewer_train_examples_than_the_paper_are_named(experiment: str) -> None:
 
 def test_one_seed_has_a_mean_and_no_standard_deviation(experiment: str) -> None:
     Recorder(experiment).trial("finished", (0.9, 0.9))
-    assert "| pretrained | 90.0 | 1/1 |" in markdown(comparison(experiment))
+    assert "| pretrained | 90.0 | 1/1 |" in markdown([comparison_sheet(comparison(experiment))])
 
 
 def test_csv_holds_every_number_by_itself_as_a_fraction(h4: Comparison) -> None:
-    rows = list(csv.DictReader(io.StringIO(table_csv(h4))))
+    rows = list(csv.DictReader(io.StringIO(table_csv([comparison_sheet(h4)]))))
     first = rows[0]
     assert len(rows) == 3
     assert float(first["test_mean"]) == pytest.approx(0.865)
@@ -88,13 +89,13 @@ def test_csv_holds_every_number_by_itself_as_a_fraction(h4: Comparison) -> None:
 def test_latex_and_markdown_escape_what_would_break_their_tables(experiment: str) -> None:
     Recorder(experiment, base={**BASE, "task": "own_task&co", "model": "a|b_50%"}).trial("finished", (0.9, 0.9))
     table = comparison(experiment)
-    assert r"a|b\_50\% & pretrained" in latex(table)
-    assert r"own\_task\&co" in latex(table)
-    assert r"| own_task&co | a\|b_50% | pretrained |" in markdown(table)
+    assert r"a|b\_50\% & pretrained" in latex([comparison_sheet(table)])
+    assert r"own\_task\&co" in latex([comparison_sheet(table)])
+    assert r"| own_task&co | a\|b_50% | pretrained |" in markdown([comparison_sheet(table)])
 
 
 def test_latex_holds_the_rows_and_the_footnotes(h4: Comparison) -> None:
-    text = latex(h4)
+    text = latex([comparison_sheet(h4)])
     assert r"h4 & all-MiniLM-L6-v2 & scratch & 86.5 $\pm$ 0.7 & 2/2 & 90.0 & adam & 1e-05 &" in text
     assert r"28 \% subset of the data" in text
     assert text.count(r"\begin") == text.count(r"\end{")
@@ -102,7 +103,7 @@ def test_latex_holds_the_rows_and_the_footnotes(h4: Comparison) -> None:
 
 def test_a_difference_below_zero_has_a_minus_in_latex(experiment: str) -> None:
     Recorder(experiment).trial("finished", (0.8, 0.8))
-    assert r"& $-$5.9 &" in latex(comparison(experiment))
+    assert r"& $-$5.9 &" in latex([comparison_sheet(comparison(experiment))])
 
 
 def test_in_a_pipe_nothing_is_wrapped_or_cut(h4: Comparison) -> None:
@@ -126,14 +127,14 @@ def test_a_narrow_terminal_breaks_lines_and_loses_nothing(experiment: str) -> No
 # The command
 
 
-def test_the_command_prints_the_table_writes_three_files_and_logs_them(
+def test_the_command_prints_the_table_writes_it_in_four_formats_and_logs_them(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Recorder(experiment).trial("finished", (0.9, 0.9))
     assert main(["--output", str(tmp_path / "tables")]) == 0
     assert "pretrained  90.0" in capsys.readouterr().out
-    written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
-    assert set(written) == {"compare.md", "compare.csv", "compare.tex"}
+    written = {path.name for path in (tmp_path / "tables").iterdir() if path.is_file()}
+    assert written == {"compare.md", "compare.csv", "compare.tex", "compare.html"}
     client = MlflowClient()
     (made,) = client.search_runs([experiment], f"tags.`{recorded.KIND}` = 'compare'")
     assert (made.info.run_name, made.info.status) == ("compare", "FINISHED")
@@ -150,7 +151,7 @@ def test_a_sweeps_table_is_logged_to_the_sweeps_run_even_inside_mlflow_run(
     other = sweep.client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", other)
     assert main(["--sweep", sweep.run_id, "--output", "none"]) == 0
-    assert len(sweep.client.list_artifacts(sweep.run_id, "tables")) == 3
+    assert len(sweep.client.list_artifacts(sweep.run_id, "tables")) == 4
     assert not sweep.client.list_artifacts(other, "tables")
 
 
@@ -160,11 +161,11 @@ def test_inside_mlflow_run_the_table_is_logged_to_that_run(experiment: str, monk
     run_id = sweep.client.create_run(experiment).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     assert main(["--output", "none"]) == 0
-    assert len(sweep.client.list_artifacts(run_id, "tables")) == 3
+    assert len(sweep.client.list_artifacts(run_id, "tables")) == 4
     assert not sweep.client.search_runs([experiment], f"tags.`{recorded.KIND}` = 'compare'")
 
 
-@pytest.mark.parametrize("outcome, status", [("finished", 0), ("diverged", 0), ("failed", 1), ("running", 1)])
+@pytest.mark.parametrize("outcome, status", [("finished", 0), ("diverged", 1), ("failed", 1), ("running", 1)])
 def test_the_exit_status_says_whether_every_cell_was_run(experiment: str, outcome: str, status: int) -> None:
     sweep = Recorder(experiment, seeds=2)
     sweep.trial("finished", (0.9, 0.9), seed=0)
@@ -285,6 +286,6 @@ def test_help_and_mistakes_on_the_command_line_wait_for_no_heavy_import() -> Non
 
 
 def test_analysis_needs_neither_torch_nor_ray_nor_optuna() -> None:
-    modules = "paper, render, select, store, tables"
+    modules = "files, paper, render, report, select, store, tables, terminal"
     loaded = modules_after(f"from analysis import {modules}\nfrom analysis.__main__ import main")
     assert not loaded & {"torch", "ray", "optuna", "transformers"}

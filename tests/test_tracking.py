@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from sweeps import recorded
-from sweeps.tracking import BATCH, TrialLogger
+from sweeps.trial_logger import BATCH, TrialLogger
 from tests.trials import DIVERGED, DONE, PATIENCE_S, failure
 from trainer.config import TrialResult
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests.conftest import run_module
-from trainer.config import INITS, TrialConfig, TrialResult
+from trainer.config import INITS, Report, TrialConfig, TrialResult
 from trainer.errors import UserError
 from trainer.optimizers import OPTIMIZERS, build_optimizer
-from trainer.trial import Report, Trial
+from trainer.trial import Trial
 
 
 class Memory:
@@ -57,7 +57,8 @@ def reference_losses(tiny_model: Path, dna_files: Path, config: TrialConfig) -> 
     encoded = encode_dataset(config, dna_files, tiny_model)["train"]
     labels = load_dataset(config.definition, dna_files).train.labels
     num_classes = int(labels.max()) + 1
-    model = build_model(tiny_model, init=config.init, num_outputs=num_classes, seed=config.seed)
+    checkpoint = Path(config.checkpoint) if config.checkpoint else None
+    model = build_model(tiny_model, init=config.init, num_outputs=num_classes, seed=config.seed, checkpoint=checkpoint)
     optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)
     order = torch.Generator().manual_seed(config.seed)
     num_steps = (config.num_epochs or 0) * math.ceil(len(labels) / config.batch_size)
@@ -87,7 +88,9 @@ def test_losses_equal_a_plain_loop_for_every_optimizer(tiny_model: Path, dna_fil
 def test_losses_equal_a_plain_loop_for_every_init_and_mixed_lengths(
     tiny_model: Path, dna_files: Path, init: str
 ) -> None:
-    result, _, _ = train(tiny_model, dna_files, task="h4", init=init, num_epochs=1, batch_size=8)
+    checkpoint = str(tiny_model) if init == "checkpoint" else None
+    fields: dict[str, Any] = {"task": "h4", "init": init, "checkpoint": checkpoint, "num_epochs": 1, "batch_size": 8}
+    result, _, _ = train(tiny_model, dna_files, **fields)
     assert result.losses == pytest.approx(reference_losses(tiny_model, dna_files, result.config), rel=1e-3)
 
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of sockets
 
 @pytest.fixture
 def worker(sweep: SweepRecord, dna_files: Path, tiny_model: Path) -> WorkerTrial:
-    base = SweepOptions(task="splice", model=str(tiny_model), num_epochs=1, grid="compare").base()
-    place = Place(base=base, record=sweep, data_dir=dna_files, model_folder=tiny_model, num_threads=1, save_model=False)
+    spec = SweepOptions(task="splice", model=str(tiny_model), num_epochs=1, grid="compare").spec()
+    place = Place(base=dict(spec.base), record=sweep, data_dir=dna_files, model_folder=tiny_model, num_threads=1)
     made = WorkerTrial.__new__(WorkerTrial)  # Tune's own __init__ makes folders and files that no test needs
     made.setup(point("pretrained"), place)
     return made
@@ -56,6 +56,6 @@ def test_a_trial_that_cannot_begin_is_recorded_as_failed_and_the_worker_says_why
     worker: WorkerTrial, sweep: SweepRecord, store: MlflowClient, tmp_path: Path
 ) -> None:
     worker.place = replace(worker.place, model_folder=tmp_path)
-    with pytest.raises(ValueError, match="model: the tokenizer in"):
+    with pytest.raises(ValueError, match="model: the architecture in"):
         worker.step()
     assert recorded_inits(sweep, store) == [("pretrained", "FAILED")]

@@ -10,9 +10,9 @@ from trainer.settings import read_settings
 def main(arguments: Sequence[str]) -> int:
     """Trains one trial and prints its scores."""
     settings = read_settings(arguments, "python -m trainer", "Train one model on one task, recorded nowhere.")
-    from trainer.trial import Trial
+    from trainer.trial import begin_trial
 
-    for report in Trial(settings.config, ConsoleLogger(), data_dir=settings.folder):
+    for report in begin_trial(settings.config, ConsoleLogger(), data_dir=settings.folder):
         if report.result is not None:
             print(f"{report.result.outcome} after epoch {report.epoch}")
             for name, value in report.result.metrics.items():

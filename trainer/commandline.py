@@ -79,6 +79,17 @@ def _convert(parameter: Field[Any], kind: Any, text: str) -> Any:
     return text
 
 
+def convert(settings: type, name: str, value: object) -> Any:
+    """A value for a field of a settings dataclass, as if its text had been given on the command line.
+
+    Raises:
+        UserError: when it is not of the field's type.
+    """
+    (parameter,) = (one for one in fields(settings) if one.name == name)
+    text = parameter.metadata["none"] if value is None else str(value)
+    return _convert(parameter, typing.get_type_hints(settings)[name], text)
+
+
 def _shown(parameter: Field[Any]) -> str:
     if parameter.default is MISSING:
         return "required"

@@ -57,9 +57,9 @@ def encode(
     Raises:
         UserError: when the vocabulary's ids do not fit in 16 bits.
     """
-    check_size(vocabulary)
+    check_size(len(vocabulary.tokens))
     room = max_tokens - NUM_SPECIAL
-    kept = _cut(sequences, room, room // 2 if keeps_both_ends else 0)
+    kept = cut(sequences, room, room // 2 if keeps_both_ends else 0)
     # One byte a symbol where the symbols allow it, else four.
     encoding, width = ("latin-1", np.uint8) if max(symbols) <= "\xff" else ("utf-32-le", np.uint32)
     places = np.frombuffer(symbols.encode(encoding), dtype=width)
@@ -70,7 +70,7 @@ def encode(
     return _padded(table[codes], lengths_N, vocabulary)
 
 
-def _cut(sequences: Sequence[str], room: int, tail: int) -> Sequence[str]:
+def cut(sequences: Sequence[str], room: int, tail: int) -> Sequence[str]:
     """The sequences with at most room symbols, the last tail of them from a cut one's end."""
     if max(map(len, sequences), default=0) <= room:
         return sequences
@@ -105,7 +105,7 @@ def encode_text(
     Raises:
         UserError: when the vocabulary's ids do not fit in 16 bits.
     """
-    check_size(vocabulary)
+    check_size(len(vocabulary.tokens))
     rows: list[np.ndarray] = []
     starts: list[int] = []
     for first in range(0, len(sentences), TOKENIZED_AT_ONCE):
@@ -127,7 +127,7 @@ def encode_text(
     return Encoded(ids_NT=ids_NT, lengths_N=lengths_N, seconds_N=np.array(starts) if seconds else None)
 
 
-def check_size(vocabulary: Vocabulary) -> None:
+def check_size(num_tokens: int) -> None:
     """Refuses a vocabulary whose ids do not fit in 16 bits."""
-    if len(vocabulary.tokens) > np.iinfo(np.uint16).max + 1:
-        raise UserError(f"model: a vocabulary of {len(vocabulary.tokens)} tokens is too large; at most 65536 fit")
+    if num_tokens > np.iinfo(np.uint16).max + 1:
+        raise UserError(f"model: a vocabulary of {num_tokens} tokens is too large; at most 65536 fit")

@@ -35,3 +35,19 @@ class ConsoleLogger:
 
     def artifact(self, name: str, content: bytes) -> None:
         pass
+
+
+class SilentLogger:
+    """Takes everything and keeps nothing."""
+
+    def params(self, values: Mapping[str, object]) -> None:
+        pass
+
+    def metrics(self, name: str, values: Sequence[float], steps: Sequence[int]) -> None:
+        pass
+
+    def tag(self, name: str, value: str) -> None:
+        pass
+
+    def artifact(self, name: str, content: bytes) -> None:
+        pass

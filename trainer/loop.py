@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
+from trainer.architectures import Inputs
 from trainer.encoding import Encoded
-from trainer.models import Inputs
 from trainer.objectives import Objective
 
 EVALUATION_BATCH = 128
@@ -53,7 +52,7 @@ class Examples:
 class Learner:
     """A model with what it is trained to do and what changes it from step to step."""
 
-    model: PreTrainedModel
+    model: torch.nn.Module
     takes: Inputs
     objective: Objective
     optimizer: torch.optim.Optimizer
@@ -70,7 +69,7 @@ class Learner:
             positions_T = torch.arange(ids_BT.shape[1], device=ids_BT.device) + self.takes.first_position
             given["position_ids"] = positions_T.expand_as(ids_BT)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits_BC = self.model(**given).logits
+            logits_BC: torch.Tensor = self.model(**given).logits
         return logits_BC.float()
 
 

@@ -54,13 +54,13 @@ class Vocabulary:
         )
 
 
-def random_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarray:
+def random_ids(vocabulary: Vocabulary, symbols: str, seed: int) -> np.ndarray:
     """(S,) distinct ids drawn uniformly from the ordinary ones by seed."""
-    ids: np.ndarray = np.random.default_rng(seed).choice(vocabulary.ordinary_ids(), num_symbols, replace=False)
+    ids: np.ndarray = np.random.default_rng(seed).choice(vocabulary.ordinary_ids(), len(symbols), replace=False)
     return ids
 
 
-def frequent_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarray:
+def frequent_ids(vocabulary: Vocabulary, symbols: str, seed: int) -> np.ndarray:
     """(S,) ids of the most frequent words, the same for every seed.
 
     The subword vocabularies of BERT (uncased), RoBERTa and ALBERT list words by falling frequency in their
@@ -68,7 +68,7 @@ def frequent_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndar
     Chinese BERT lists characters by code point, so there the frequent ones are looked up: "的", "一", "是", "不", ...
     """
     if {*FREQUENT_HAN} <= {*vocabulary.tokens}:
-        return np.array([vocabulary.tokens.index(word) for word in FREQUENT_HAN[:num_symbols]], dtype=np.int64)
+        return np.array([vocabulary.tokens.index(word) for word in FREQUENT_HAN[: len(symbols)]], dtype=np.int64)
     word_starts_bare = not any(token.startswith(("Ġ", "▁")) for token in vocabulary.tokens)
     word = re.compile(r"[^\W\d_]{2,}" if word_starts_bare else r"[Ġ▁][^\W\d_]{2,}")
     ids = [
@@ -76,19 +76,38 @@ def frequent_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndar
         for token_id, token in enumerate(vocabulary.tokens)
         if token_id not in vocabulary.special_ids and word.fullmatch(token)
     ]
-    return np.array(ids[:num_symbols], dtype=np.int64)
+    return np.array(ids[: len(symbols)], dtype=np.int64)
 
 
-def unused_ids(vocabulary: Vocabulary, num_symbols: int, seed: int) -> np.ndarray:
+def unused_ids(vocabulary: Vocabulary, symbols: str, seed: int) -> np.ndarray:
     """(S,) ids of tokens that pre-training never saw, the same for every seed: to show that they do not serve."""
     ids = [token_id for token_id, token in enumerate(vocabulary.tokens) if UNUSED.fullmatch(token)]
-    return np.array(ids[:num_symbols], dtype=np.int64)
+    return np.array(ids[: len(symbols)], dtype=np.int64)
 
 
-MAPPINGS: dict[str, Callable[[Vocabulary, int, int], np.ndarray]] = {
+def identity_ids(vocabulary: Vocabulary, symbols: str, seed: int) -> np.ndarray:
+    """(S,) ids of the tokens that the symbols are, the same for every seed.
+
+    For models that were pre-trained on such sequences: protein models like PLUS-TFM have a token for each amino acid.
+    In a text model it is the letter as a word.
+    """
+    place = {token: token_id for token_id, token in enumerate(vocabulary.tokens)}
+    ids = [place.get(symbol, place.get(symbol.lower())) for symbol in symbols]
+    if lacking := [symbol for symbol, token_id in zip(symbols, ids, strict=True) if token_id is None]:
+        raise UserError(
+            f"mapping: 'identity' needs a token for each symbol, and the model's vocabulary has none for "
+            f"{' '.join(map(repr, lacking[:8]))}; give mapping=random"
+        )
+    if len(set(ids)) < len(symbols):
+        raise UserError("mapping: 'identity' needs upper case and lower case in the vocabulary; give mapping=random")
+    return np.array(ids, dtype=np.int64)
+
+
+MAPPINGS: dict[str, Callable[[Vocabulary, str, int], np.ndarray]] = {
     "random": random_ids,
     "frequent": frequent_ids,
     "unused": unused_ids,
+    "identity": identity_ids,
 }
 
 
@@ -110,7 +129,9 @@ def map_symbols(name: str, vocabulary: Vocabulary, symbols: str, seed: int) -> n
         UserError: when the vocabulary has fewer usable tokens than there are symbols.
     """
     try:
-        ids = MAPPINGS[name](vocabulary, len(symbols), seed)
+        ids = MAPPINGS[name](vocabulary, symbols, seed)
+    except UserError:
+        raise
     except ValueError:  # fewer to draw from than there are symbols
         ids = np.empty(0, dtype=np.int64)
     if len(ids) < len(symbols):

@@ -86,6 +86,16 @@ def score(metrics: Sequence[str], split: Split, predictions: np.ndarray) -> dict
     return {name: METRICS[name](split.labels, predictions) for name in metrics}
 
 
+def headline(scores: dict[str, float]) -> float:
+    """The task's score: the first of a split's metrics."""
+    return next(iter(scores.values()))
+
+
+def named(split: str, scores: dict[str, float]) -> dict[str, float]:
+    """Metrics under the names by which they are logged, with the headline one as the split's score."""
+    return {f"{split}/score": headline(scores), **{f"{split}/{name}": value for name, value in scores.items()}}
+
+
 def vote(labels: np.ndarray, probabilities: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pieces' labels (P,) and each class's share of a piece's segments (P, C), in the order of the pieces' numbers.
 

@@ -4,11 +4,14 @@ Importing this module is cheap; torch and transformers come in when a model is b
 """
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.architectures import check_architecture
+from trainer.checkpoints import WEIGHT_PATTERNS, check_weights
 from trainer.errors import UserError, first_line, near
 from trainer.mapping import Vocabulary
 
@@ -17,19 +20,16 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
-COUNTS_FROM_PADDING = (
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "roberta-prelayernorm",
-    "mpnet",
-    "longformer",
-    "esm",
-    "data2vec-text",
+DESCRIBING_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
+NO_WEIGHTS = (
+    "give a folder with weights, or ask for scratch alone (init=scratch, of a sweep inits=scratch), which needs none"
 )
-DEFAULT_POSITIONS = 512
-FETCHED_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]  # never pickled weights
+NONE_ON_HUB = (
+    "other weights are never downloaded: load them with transformers on a machine that you trust, call save_pretrained "
+    "and give that folder"
+)
+POOLER = "pooler."  # of a body's weights; masked language models are trained without it
+LAYER = re.compile(r"layers?\.\d+\.")  # in the name of a layer's weight, in every architecture
 
 
 def find_model(model: str, *, needs_weights: bool) -> Path:
@@ -40,43 +40,40 @@ def find_model(model: str, *, needs_weights: bool) -> Path:
         needs_weights: whether an init reads weights; ``scratch`` needs only the configuration.
 
     Raises:
-        UserError: for a folder that lacks the configuration, weights or tokenizer, or a name that cannot be had.
+        UserError: for a folder that lacks the configuration, weights or tokenizer, an architecture that is not known,
+            weights that are not safetensors, or a name that cannot be had.
     """
     folder = Path(model).expanduser()
     if folder.is_file():
         raise UserError(f"model: {model!r} is a file; give the folder that it lies in")
-    if not folder.is_dir():
+    is_local = folder.is_dir()
+    if not is_local:
         if model.count("/") > 1 or model.startswith((".", "/", "~")):
             siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             hint = near(folder.name, siblings)
             raise UserError(f"model: there is no folder {model!r}{hint}; give one made by save_pretrained")
-        folder = _fetch_from_hub(model)
+        folder = _fetch_from_hub(model, DESCRIBING_FILES)
     names = {path.name for path in folder.iterdir()}
     if "config.json" not in names:
         raise UserError(f"model: {model!r} has no config.json; give a folder made by save_pretrained")
+    check_architecture(folder)
     if not names.intersection(TOKENIZER_FILES):
         wanted = ", ".join(TOKENIZER_FILES)
         raise UserError(f"model: {model!r} has no tokenizer (one of {wanted}); save the model's tokenizer beside it")
-    if needs_weights and not names.intersection(WEIGHT_FILES):
-        pickled = " (pickled weights are not read: convert them with save_pretrained)" if _has_pickles(names) else ""
-        raise UserError(
-            f"model: {model!r} has no weights (model.safetensors){pickled}; give a folder with weights, or ask for "
-            "scratch alone (init=scratch, of a sweep inits=scratch), which needs none"
-        )
+    if needs_weights:
+        if not is_local:
+            folder = _fetch_from_hub(model, WEIGHT_PATTERNS)
+        check_weights(folder, "model", model, remedy=NO_WEIGHTS if is_local else NONE_ON_HUB)
     return folder.resolve()
 
 
-def _has_pickles(names: set[str]) -> bool:
-    return any(name.endswith((".bin", ".pt", ".ckpt")) for name in names)
-
-
 @lru_cache
-def _fetch_from_hub(name: str) -> Path:
+def _fetch_from_hub(name: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=FETCHED_FILES))
+        return Path(snapshot_download(name, allow_patterns=list(patterns)))
     except (RepositoryNotFoundError, HFValidationError):
         siblings = [path.name for path in Path.cwd().iterdir() if path.is_dir()]
         raise UserError(
@@ -137,46 +134,6 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """What a model takes beside token ids and attention mask.
-
-    Attributes:
-        max_tokens: longest sequence, special tokens counted.
-        token_types: whether it tells the sentences of a pair apart by token types.
-        first_position: the number of a sequence's first position. RoBERTa counts from its padding id + 1, and without
-            being told takes every token with that id, mapped there or not, for padding.
-    """
-
-    max_tokens: int
-    token_types: bool
-    first_position: int
-
-
-def read_inputs(config: "PretrainedConfig") -> Inputs:
-    """What the architecture takes."""
-    positions = getattr(config, "max_position_embeddings", DEFAULT_POSITIONS)
-    first = config.pad_token_id + 1 if config.model_type in COUNTS_FROM_PADDING else 0
-    return Inputs(
-        max_tokens=positions - first, token_types=getattr(config, "type_vocab_size", 0) > 1, first_position=first
-    )
-
-
-def max_tokens_of(folder: Path) -> int:
-    """How many tokens the model of a folder takes, special ones counted; from its config.json, without transformers.
-
-    Raises:
-        UserError: when that is no JSON object.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        positions = int(config.get("max_position_embeddings", DEFAULT_POSITIONS))
-        first = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in COUNTS_FROM_PADDING else 0
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"model: {folder}/config.json cannot be read ({first_line(error)})") from None
-    return positions - first
-
-
 def read_config(folder: Path, num_outputs: int) -> "PretrainedConfig":
     """The architecture of a model folder, with a new classifier of num_outputs classes."""
     from transformers import AutoConfig
@@ -191,39 +148,81 @@ def read_config(folder: Path, num_outputs: int) -> "PretrainedConfig":
         ) from error
 
 
-@lru_cache(maxsize=1)
-def _pretrained_weights(folder: Path) -> dict[str, Any]:
-    """The weights that the folder holds, a classifier's own left out, in float32; read once a process.
+@lru_cache(maxsize=2)
+def _read_weights(weights: Path, folder: Path) -> dict[str, Any]:
+    """The body's weights in one folder for the architecture of another, in float32; read once a process.
 
-    Half-precision checkpoints become float32 here: training in pure half precision loses small updates.
+    What lies around the body, a language model's head or a classifier, is left out. Half-precision weights become
+    float32 here: training in pure half precision loses small updates.
+
+    Raises:
+        UserError: when they cannot be read or do not fit.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    parameter, remedy = "checkpoint", "model=the folder whose config they were trained with"
+    if weights == folder:
+        parameter, remedy = "model", "a folder whose weights and config.json belong together"
+    config = read_config(folder, 1)
     logging.disable_progress_bar()
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # a truncated file raises safetensors' own error, a misfit RuntimeError
-        raise UserError(f"model: the weights in {folder} cannot be read ({first_line(error)})") from error
+        with torch.random.fork_rng(devices=[]):  # reading draws numbers too, but only the first time in a process
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                weights,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # a saved classifier may have any size; the body is checked below
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # a truncated file raises safetensors' own error
+        raise UserError(
+            f"{parameter}: the weights in {weights} cannot be read ({first_line(error)}); copy or download them again"
+        ) from error
     body, new = f"{model.base_model_prefix}.", loading["missing_keys"]
+    if misfit := _misfit(loading, body):
+        raise UserError(
+            f"{parameter}: the weights in {weights} do not fit the architecture of {folder} ({misfit}); give {remedy}"
+        )
     return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(body) and name not in new}
 
 
-def build_model(folder: Path, *, init: str, num_outputs: int, seed: int) -> "PreTrainedModel":
+def _misfit(loading: dict[str, Iterable[Any]], body: str) -> str:
+    """What of the body does not fit, from what transformers says of the loading; nothing where all does."""
+    wrong = sorted(entry for entry in loading["mismatched_keys"] if entry[0].startswith(body))
+    if wrong:
+        name, saved, wanted = wrong[0]
+        return f"{name} is {tuple(saved)}, not {tuple(wanted)}"
+    new = sorted(name.removeprefix(body) for name in loading["missing_keys"] if name.startswith(body))
+    if lacking := [name for name in new if not name.startswith(POOLER)]:
+        return f"{len(lacking)} weights are missing, first {lacking[0]}"
+    if layers := sorted(name for name in loading["unexpected_keys"] if LAYER.search(name)):
+        return f"{len(layers)} weights belong to more layers, first {layers[0]}"
+    return ""
+
+
+def build_model(
+    folder: Path, *, init: str, num_outputs: int, seed: int, checkpoint: Path | None = None
+) -> "PreTrainedModel":
     """A sequence classifier with the architecture of folder, on the CPU, in float32.
 
     The seed draws every new weight, in the order in which the architecture's own initialisation draws them
     (N(0, 0.02^2) for BERT). So for one seed all inits share the classifier, and ``reinit-embeddings`` has the very
-    word embeddings that ``scratch`` has (section 3.2 of arXiv 2103.07162).
+    word embeddings that ``scratch`` has (section 3.2 of arXiv 2103.07162). All that follows the body counts as
+    classifier, also where pre-training had a head of the same form (ModernBERT).
+
+    Args:
+        checkpoint: folder with the weights of init ``checkpoint``.
+
+    Raises:
+        UserError: when weights cannot be read or do not fit the architecture.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    # Read before the seed is set: reading draws random numbers too, but only the first time in a process.
-    pretrained = {} if init == "scratch" else _pretrained_weights(folder)
     torch.manual_seed(seed)
     config = read_config(folder, num_outputs)
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
@@ -231,11 +230,14 @@ def build_model(folder: Path, *, init: str, num_outputs: int, seed: int) -> "Pre
         case "scratch":
             weights = {}
         case "pretrained":
-            weights = pretrained
+            weights = _read_weights(folder, folder)
         case "reinit-embeddings":
-            weights = {name: tensor for name, tensor in pretrained.items() if name != word_embeddings_name(model)}
+            weights = dict(_read_weights(folder, folder))
+            del weights[word_embeddings_name(model)]
+        case "checkpoint" if checkpoint is not None:
+            weights = _read_weights(checkpoint, folder)
         case _:
-            raise ValueError(f"init {init!r} has no case")
+            raise ValueError(f"init {init!r} has no case, or no checkpoint")
     model.load_state_dict(weights, strict=False)
     return model
 

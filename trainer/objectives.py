@@ -61,9 +61,9 @@ class Regression:
 Objective = Classification | Regression
 
 
-def objective_of(dataset: Dataset, num_train: int) -> Objective:
-    """The objective for a dataset of which the first num_train training examples are used."""
+def objective_of(dataset: Dataset) -> Objective:
+    """The objective for a dataset, whose train split has the examples that are trained on, and no others."""
     if dataset.classes:
         return Classification(num_outputs=len(dataset.classes))
-    labels_N = dataset.train.labels[:num_train]
+    labels_N = dataset.train.labels
     return Regression(mean=float(labels_N.mean()), std=float(labels_N.std()) or 1.0)

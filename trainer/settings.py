@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from trainer.checkpoints import URI, find_checkpoint
 from trainer.commandline import parse, setting
-from trainer.config import TrialConfig
-from trainer.data import check_mapping, load_dataset, usable_length
+from trainer.config import NEEDS_OWN_WEIGHTS, TrialConfig
+from trainer.data import check_data, load_dataset
 from trainer.describe import describe
-from trainer.models import find_model
+from trainer.errors import UserError
 from trainer.tasks import TASKS
 
 
@@ -19,6 +20,11 @@ class TrialSettings(TrialConfig):
     data_dir: str | None = setting(
         None, help="folder with the task's files; auto: the cache folder, filled by download"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint and self.init != "checkpoint":
+            raise UserError(f"checkpoint: given, but init is {self.init!r}; give init=checkpoint, or leave it out")
 
     @property
     def config(self) -> TrialConfig:
@@ -41,9 +47,9 @@ def read_settings(arguments: Sequence[str], program: str, description: str) -> T
     """
     settings = parse(TrialSettings, arguments, program=program, description=description)
     dataset = load_dataset(settings.definition, settings.folder)
-    folder = find_model(settings.model, needs_weights=settings.init != "scratch")
-    max_length = usable_length(settings, folder)
-    check_mapping(settings, dataset, folder)
+    _, max_length = check_data(settings, dataset, needs_weights=settings.init in NEEDS_OWN_WEIGHTS)
+    if settings.init == "checkpoint" and not URI.match(settings.checkpoint or ""):
+        find_checkpoint(settings.checkpoint or "", settings.checkpoint_step)
     if settings.task not in TASKS:
         print(*describe(settings.definition, dataset, max_length), sep="\n", flush=True)
     return settings

@@ -2,7 +2,7 @@
 
 Protocol (section 3 and appendix of arXiv 2103.07162): everything is fine-tuned, the learning rate decays linearly
 to 0 without warm-up, nothing is clipped, and the checkpoint with the best valid score is tested; on GLUE, whose dev
-set is valid and test at once, the final one.
+set is valid and test at once, the final one. On a fraction of the data a trial goes on until its training loss is low.
 """
 
 import math
@@ -11,53 +11,30 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LinearLR
 
 from trainer import artifacts
-from trainer.config import TrialConfig, TrialResult
-from trainer.data import encode_dataset, load_dataset
+from trainer.assembly import assemble, save
+from trainer.config import Report, TrialConfig, TrialResult
+from trainer.data import load_dataset, training_part
 from trainer.logger import Logger
 from trainer.loop import Examples, Learner, predict, train_epoch
-from trainer.metrics import score
-from trainer.models import build_model, find_model, read_inputs
+from trainer.metrics import headline, named, score
 from trainer.objectives import objective_of
 from trainer.optimizers import build_optimizer
 
 # Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+TRAINING_COST = 3  # of an example, over that of evaluating one: forward, and backward for weights and activations
+REHEARSED_STEPS = 4
 LOSSES_PER_CHECK = 25  # steps between looks at the losses; on a GPU each look waits for the device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """The state of a trial after an evaluation.
-
-    Attributes:
-        step: optimizer steps taken.
-        valid_score: the task's metric on valid; NaN when the trial diverged before it.
-        result: set in the last report only.
-    """
-
-    epoch: int
-    step: int
-    valid_score: float
-    result: TrialResult | None = None
-
-
-def _headline(scores: dict[str, float]) -> float:
-    return next(iter(scores.values()))
-
-
-def _named(split: str, scores: dict[str, float]) -> dict[str, float]:
-    """Metrics under the names by which they are logged, with the headline one as the split's score."""
-    return {f"{split}/score": _headline(scores), **{f"{split}/{name}": value for name, value in scores.items()}}
 
 
 class Trial:
@@ -69,7 +46,9 @@ class Trial:
         data_dir: folder with the task's files; None for the cache folder.
         model_folder: where config.model lies when its name alone does not say it on this machine.
         num_threads: CPU threads to compute with; None for torch's own choice.
+        checkpoint_folder: where the weights of config.checkpoint lie when they are not in a folder of that name.
         save_model: whether the tested model is handed to the logger.
+        scores_train: whether the tested model is scored on the training examples too.
 
     Raises:
         UserError: for data or a model that cannot be read.
@@ -82,27 +61,25 @@ class Trial:
         *,
         data_dir: Path | None = None,
         model_folder: Path | None = None,
+        checkpoint_folder: Path | None = None,
         num_threads: int | None = None,
         save_model: bool = False,
+        scores_train: bool = False,
     ) -> None:
         torch.use_deterministic_algorithms(True)
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        self.config, self.logger, self.save_model = config, logger, save_model
+        self.config, self.logger = config, logger
+        self.save_model, self.scores_train = save_model, scores_train
         logger.params(config.settings())
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task = config.definition
-        self.dataset = load_dataset(self.task, data_dir)
+        self.dataset = training_part(load_dataset(self.task, data_dir), config)
         self.metrics = self.task.metrics_for(self.dataset)
-        folder = model_folder or find_model(config.model, needs_weights=config.init != "scratch")
-        self.num_train = min(len(self.dataset.train), config.max_train_examples or len(self.dataset.train))
+        self.num_train = len(self.dataset.train)
         self.num_epochs = config.num_epochs or self.task.num_epochs
-        self.objective = objective_of(self.dataset, self.num_train)
-        self.examples = {
-            name: Examples(encoded, self.objective.targets(getattr(self.dataset, name).labels), self.device)
-            for name, encoded in encode_dataset(config, data_dir, folder).items()
-        }
-        self.learner = self._build_learner(folder)
+        self.objective = objective_of(self.dataset)
+        self._assemble(data_dir, model_folder, checkpoint_folder)
         self.data_order = torch.Generator().manual_seed(config.seed)
         self.losses: list[float] = []
         self.epoch = 0
@@ -117,20 +94,23 @@ class Trial:
             return torch.cuda.get_device_name(self.device)
         return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
-    def _build_learner(self, folder: Path) -> Learner:
+    def _assemble(self, *folders: Path | None) -> None:
+        """Puts the examples on the device, and the model with what trains it."""
         config = self.config
-        num_outputs = self.objective.num_outputs
-        model = build_model(folder, init=config.init, num_outputs=num_outputs, seed=config.seed)
-        model.to(self.device)  # type: ignore[arg-type]
+        encoded, model, takes = assemble(config, self.dataset, self.objective.num_outputs, *folders)
+        self.examples = {
+            name: Examples(split, self.objective.targets(getattr(self.dataset, name).labels), self.device)
+            for name, split in encoded.items()
+        }
+        model.to(self.device)
         optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)
         num_steps = self.num_epochs * math.ceil(self.num_train / config.batch_size)
-        schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=num_steps)
-        return Learner(
+        self.learner = Learner(
             model=model,
-            takes=read_inputs(model.config),
+            takes=takes,
             objective=self.objective,
             optimizer=optimizer,
-            schedule=schedule,
+            schedule=LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=num_steps),
             device=self.device,
         )
 
@@ -141,21 +121,53 @@ class Trial:
         """Trains one epoch and evaluates; the last report carries the result."""
         if self.result is not None:
             raise StopIteration
-        self.epoch += 1
-        scores = self._evaluate("valid")[0] if self._train_epoch() else {}
+        is_sound = self._train_until_evaluation()
+        scores = self._evaluate("valid")[0] if is_sound else {}
         if not scores:
             self.result = self._diverged()
             return self._report(math.nan)
-        self._log({**_named("valid", scores), "epoch": self.epoch})
+        self._log({**named("valid", scores), "epoch": self.epoch})
         is_final = self.task.checkpoint == "final"
-        if is_final or not self.best_scores or _headline(scores) > _headline(self.best_scores):
+        if is_final or not self.best_scores or headline(scores) > headline(self.best_scores):
             self.best_epoch, self.best_scores = self.epoch, scores
             if not is_final:
                 weights = self.learner.model.state_dict()
                 self.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
-        if self.epoch == self.num_epochs or self.epoch - self.best_epoch >= self.config.patience:
+        if reason := self._reason_to_stop():
+            self.logger.tag("stopped_by", reason)
             self.result = self._finished()
-        return self._report(_headline(scores))
+        return self._report(headline(scores))
+
+    def _reason_to_stop(self) -> str:
+        """Why training is over: ``loss``, ``num_epochs`` or ``patience``; empty while it is not."""
+        if self._is_learned():
+            return "loss"
+        if self.epoch == self.num_epochs:
+            return "num_epochs"
+        is_patient = self.config.stop_at_loss is not None or self.epoch - self.best_epoch < self.config.patience
+        return "" if is_patient else "patience"
+
+    def _is_learned(self) -> bool:
+        """Whether the last epoch's mean loss is below what was asked for."""
+        num_steps = math.ceil(self.num_train / self.config.batch_size)
+        threshold = self.config.stop_at_loss
+        return threshold is not None and float(np.mean(self.losses[-num_steps:])) < threshold
+
+    def _train_until_evaluation(self) -> bool:
+        """One epoch; towards a low loss on few examples as many as take about as long as an evaluation does.
+
+        False as soon as a loss is seen to be NaN or infinite.
+        """
+        num_epochs = 1
+        if self.config.stop_at_loss is not None:
+            num_epochs = max(1, round(len(self.dataset.valid) / (TRAINING_COST * self.num_train)))
+        for _ in range(num_epochs):
+            self.epoch += 1
+            if not self._train_epoch():
+                return False
+            if self.epoch == self.num_epochs or self._is_learned():
+                break
+        return True
 
     def _report(self, valid_score: float) -> Report:
         return Report(epoch=self.epoch, step=len(self.losses), valid_score=valid_score, result=self.result)
@@ -181,6 +193,16 @@ class Trial:
         self.seconds += time.perf_counter() - started
         return True
 
+    def rehearse(self) -> float:
+        """Trains a few steps and returns examples per second, the first one not counted; of no other use afterwards."""
+        batch_size = min(self.config.batch_size, self.num_train)
+        order_N = torch.randint(self.num_train, (batch_size * (1 + REHEARSED_STEPS),), generator=self.data_order)
+        steps = train_epoch(self.learner, self.examples["train"], order_N, batch_size)
+        next(steps).item()  # waits for the device
+        started = time.perf_counter()
+        list(steps)[-1].item()
+        return REHEARSED_STEPS * batch_size / (time.perf_counter() - started)
+
     def _evaluate(self, split: str) -> tuple[dict[str, float], np.ndarray]:
         """The task's metrics on a split (none when the model's output is NaN) and the predictions behind them."""
         predictions = predict(self.learner, self.examples[split])
@@ -195,9 +217,11 @@ class Trial:
         scores, predictions = self._evaluate("test")
         if not scores:
             return self._diverged()
+        train_scores = self._evaluate("train")[0] if self.scores_train else {}
         metrics = {
-            **_named("valid", self.best_scores),
-            **_named("test", scores),
+            **(named("train", train_scores) if train_scores else {}),
+            **named("valid", self.best_scores),
+            **named("test", scores),
             "best_epoch": self.best_epoch,
             "examples_per_second": self.epoch * self.num_train / self.seconds,
         }
@@ -215,7 +239,7 @@ class Trial:
 
     def _log_model(self) -> None:
         with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
-            self.learner.model.save_pretrained(folder)
+            save(self.learner.model, Path(folder))
             for path in Path(folder).iterdir():
                 self.logger.artifact(f"model/{path.name}", path.read_bytes())
 
@@ -225,3 +249,19 @@ class Trial:
         if self.losses:
             self._log_loss_curve()
         return TrialResult(config=self.config, outcome="diverged", metrics={}, losses=self.losses)
+
+
+def begin_trial(
+    config: TrialConfig, logger: Logger, *, data_dir: Path | None = None, scores_train: bool = False, **place: Any
+) -> Iterator[Report]:
+    """The trial of a config, whatever kind of model it names.
+
+    Args:
+        place: where a model that is trained in steps lies and runs; see :class:`Trial`.
+    """
+    if config.model != "kmer":
+        return Trial(config, logger, data_dir=data_dir, scores_train=scores_train, **place)
+    from trainer.rivals.kmer import KmerTrial
+
+    dataset = training_part(load_dataset(config.definition, data_dir), config)
+    return KmerTrial(config, logger, dataset, config.definition.metrics_for(dataset), scores_train=scores_train)

@@ -1,0 +1,124 @@
+"""What a sweep says before it starts: its cells, its data, and about how long it will take."""
+
+import statistics
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from sweeps import recorded
+from sweeps.cluster import Resources
+from sweeps.connection import client, shown
+from sweeps.progress import duration
+from sweeps.spec import SweepOptions, SweepSpec
+from sweeps.tracking import SweepRecord
+from trainer.config import TrialConfig
+from trainer.data import training_part
+from trainer.describe import describe
+from trainer.errors import first_line
+from trainer.tasks import TASKS
+from trainer.tasks.task import Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIN_REHEARSED = 12  # cells; a smaller sweep's first trial tells as much as soon
+EVALUATION_COST = 1 / 3  # of an example, over that of training on it: forward only
+LAST_TRIALS = 20  # that an estimate looks back at
+
+
+def print_cells(options: SweepOptions, spec: SweepSpec) -> None:
+    """The cells of a dry run, a line each; a pipe gets every column in full."""
+    print(f"{options.title()}: {spec.sizes}")
+    settings = [config.settings() for config in spec.cells.values()]
+    names = [name for name in settings[0] if name in spec.axes or name == "init"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("cell", justify="right")
+    for name in names:
+        table.add_column(name.replace("_", " "))
+    for number, row in enumerate(settings, start=1):
+        values = (row.get(name, "-") for name in names)
+        table.add_row(str(number), *(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, max_length: int, record: SweepRecord) -> None:
+    """Says what is about to run, on which data, and where it is recorded; of a user's own data, what was understood."""
+    first = next(iter(spec.cells.values()))
+    num_train = len(training_part(dataset, first).train)
+    note = f" ({dataset.note})" if dataset.note else ""
+    print(f"{options.title()}: {spec.sizes}")
+    if options.task in TASKS:
+        held_out = f"{len(dataset.valid)} valid, {len(dataset.test)} test"
+        if dataset.test is dataset.valid:
+            held_out = f"{len(dataset.test)} dev (valid and test)"
+        kinds = [f"{len(dataset.classes)} classes"] if dataset.classes else ["numbers to predict"]
+        kinds += [f"{len(dataset.symbols)} symbols"] if dataset.symbols else []
+        facts = [f"{value} {name.replace('_', ' ')}" for name, value in dataset.facts.items()]
+        about = ", ".join([*kinds, *facts, f"digest {dataset.digest}"])
+        print(f"data: {num_train} train, {held_out} examples{note}, {about}")
+    else:
+        print(*describe(options.definition, dataset, max_length), sep="\n")
+        if num_train < len(dataset.train):
+            print(f"training on {num_train} of {len(dataset.train)} examples")
+    print(f"recorded in run {record.run_id} of {shown(record.tracking_uri)}", flush=True)
+
+
+def print_estimate(
+    spec: SweepSpec, dataset: Dataset, record: SweepRecord, resources: Resources, rehearse: "Callable[[], float]"
+) -> None:
+    """Says how long the sweep will take at most, from the speed of earlier trials or of a rehearsal.
+
+    Args:
+        rehearse: trains a few steps of the first cell where a trial would, and returns examples per second.
+    """
+    first = next(iter(spec.cells.values()))
+    speeds = earlier_speeds(first, record)
+    source = f"{len(speeds)} earlier trial{'s' * (len(speeds) > 1)}"
+    if not speeds and first.model == "kmer":
+        return
+    if not speeds and len(spec) >= MIN_REHEARSED:
+        source = "a rehearsal of one cell"
+        try:
+            speeds = [rehearse()]
+        except Exception as error:  # whatever it is, the first trial will meet it, be recorded as failed and say so
+            print(f"estimate: none, the rehearsal failed ({first_line(getattr(error, 'cause', error))})", flush=True)
+            return
+    if not speeds:
+        print("estimate: none yet, the first trial that finishes gives one", flush=True)
+        return
+    speed = statistics.median(speeds)
+    seconds = sum(num_examples(config, dataset) for config in spec.cells.values()) / speed
+    side_by_side = min(resources.num_side_by_side, len(spec))
+    share = seconds * resources.gpus / 3600
+    hours = f"{share:.2g} GPU-hours" if resources.gpus else f"{seconds * resources.cpus / 3600:.2g} CPU-hours"
+    stops = "" if first.definition.checkpoint == "final" and first.stop_at_loss is None else "at most "
+    print(
+        f"estimate: {stops}{duration(seconds / side_by_side)} with {side_by_side} trials side by side, {hours} "
+        f"({speed:.3g} examples/s in {source})",
+        flush=True,
+    )
+
+
+def num_examples(config: TrialConfig, dataset: Dataset) -> float:
+    """What a trial costs if it is not stopped early, in examples trained on."""
+    num_train = len(training_part(dataset, config).train)
+    num_epochs = config.num_epochs or config.definition.num_epochs
+    evaluated = num_epochs * len(dataset.valid) + len(dataset.test)
+    return num_epochs * num_train + EVALUATION_COST * evaluated
+
+
+def earlier_speeds(config: TrialConfig, record: SweepRecord) -> list[float]:
+    """Examples per second of the last finished trials of this task, model and length in the sweep's experiment."""
+    same = {"task": config.task, "model": config.model}
+    conditions = [f"params.{name} = '{value}'" for name, value in same.items() if "'" not in value]
+    conditions += [f"tags.`{recorded.KIND}` = 'trial'", f"tags.`{recorded.OUTCOME}` = 'finished'"]
+    store = client(record.tracking_uri)
+    runs = store.search_runs([record.experiment_id], " and ".join(conditions), max_results=LAST_TRIALS)
+    length = config.settings().get("max_length")
+    alike = [run for run in runs if run.data.params.get("max_length") == (None if length is None else str(length))]
+    speeds = [run.data.metrics["examples_per_second"] for run in alike if "examples_per_second" in run.data.metrics]
+    return [speed for speed in speeds if speed > 0]
