@@ -101,7 +101,8 @@ tbody tr:hover td { background: var(--head); }
   td:first-child { background: var(--page); } thead th:first-child { z-index: 2; } }
 .notes { max-width: 60rem; padding-left: 1.2rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } figure img { display: block; max-width: 100%; height: auto; background: #fff; }
-@media print, (max-width: 40rem) { td.left.short { white-space: normal; overflow-wrap: anywhere; min-width: 5rem; } }
+@media print, (max-width: 40rem) { td.left.short { white-space: normal; overflow-wrap: break-word; min-width: 5rem; } }
+@media print { td.left.short { overflow-wrap: anywhere; } }
 @media print { :root { color-scheme: light; --page: #fff; --ink: #000; --quiet: #333; --line: #999; --head: #eee;
     --warn: #000; }
   body { padding: 0; font-size: 10pt; } .filter, .name::after { display: none; }
