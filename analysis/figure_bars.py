@@ -101,7 +101,9 @@ def _levels(line: Line, rivals: Sequence[Line]) -> list[Level]:
         for rival in rivals
         if rival.mean is not None
     ]
-    figure = None if is_rival(line) or line.selection.config.get(FRACTION) else rival_figure(line.task)
+    config = line.selection.config
+    is_part = config.get(FRACTION) is not None or config.get("max_train_examples") is not None
+    figure = None if is_rival(line) or is_part else rival_figure(config["task"])
     if figure and figure.metric == line.selection.metric and figure.model not in {level.model for level in found}:
         source = f"{figure.version} {figure.table}"
         found.append(Level(model=figure.model, source=source, score=figure.value, of_paper=True))

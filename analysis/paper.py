@@ -32,9 +32,9 @@ REPORTED = {
     "random": (V2_TEST, V2_MEANS),
     "frequent": (V1_TEST,),
     TASK_SPECIFIC: (V1_TEST,),
-    "identity": (V2_GLUE,),
-    "shift 1000": (V2_GLUE,),
-    "permutation": (V2_GLUE,),
+    "identity": (V2_GLUE, V1_GLUE),
+    "shift 1000": (V2_GLUE, V1_GLUE),
+    "permutation": (V2_GLUE, V1_GLUE),
     "shift 1000, 1% data": (V1_GLUE,),
 }
 
@@ -133,10 +133,10 @@ def paper_figure(
     Returns:
         None where the paper has none: an own task, or a setting under which it reports no score.
     """
-    for source in REPORTED.get(mapping, ()) if sources is None else sources:
-        figures = tables()[source]
-        for name in (PurePath(model).name, REFERENCE):
-            if figure := figures.get(Spot(mapping, name, init, task)):
+    places = REPORTED.get(mapping, ()) if sources is None else tuple(sources)
+    for name in (PurePath(model).name, REFERENCE):
+        for source in places:
+            if figure := tables()[source].get(Spot(mapping, name, init, task)):
                 return figure
     return None
 

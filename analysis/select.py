@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.store import AXES, config_columns
-from sweeps.recorded import BY_VALID, CRITERIA
+from sweeps.recorded import BY_TRAIN, BY_VALID, CRITERIA
 from trainer.errors import one_of
 
 SETTING = ["optimizer", "learning_rate"]
@@ -94,34 +94,51 @@ def select(trials: pd.DataFrame, expected: pd.DataFrame, by: str | None = None) 
         trials: as :func:`analysis.store.read_trials` returns them.
         expected: the cells that were to run, from :func:`analysis.store.expected_cells`.
         by: the score whose mean chooses a setting, ``valid/score`` or ``train/score``; never a test score. None: the
-            one that a group's sweeps name, and the valid score where they name none or do not agree.
+            one that a group's sweeps name, see :func:`_criteria`.
     """
     if by is not None:
         one_of("select_by", by, CRITERIA)
-    cells = cells_with_state(trials, expected)
-    criteria = dict(zip(expected["sweep"], expected["select_by"], strict=True))
-    cells["select_by"] = by or cells["sweep"].map(criteria)
+    cells = cells_with_state(trials, expected, by)
     keys = [*_group_columns(cells), "data_digest", "init"]
     parts = cells.groupby(keys, dropna=False, sort=False)
     selections = [_select_one(part) for _, part in parts]
     return sorted(selections, key=_place)
 
 
-def cells_with_state(trials: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell, with its ``state``, out of all runs and all expected cells.
+def cells_with_state(trials: pd.DataFrame, expected: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
+    """One row a cell, with its ``state`` and the criterion of its group, out of all runs and all expected cells.
 
     Cells are the same when all params and the data are. Of several runs, the newest counts that finished or
-    diverged, else the newest. A trial that ended before it recorded its params has no cell; the cell that it was
-    to be counts as missing.
+    diverged, if there is one with the score that the choice is by, else the newest. A trial that ended before it
+    recorded its params has no cell; the cell that it was to be counts as missing.
     """
     settled = trials["outcome"].isin(["finished", "diverged"])
     lost = (trials["outcome"] == "finished") & trials["valid/score"].isna()
     state = trials["outcome"].where(settled & ~lost, "failed")
     state = state.mask(~settled & trials["status"].isin(["RUNNING", "SCHEDULED"]), "running")
-    runs = trials.assign(state=state, rank=1 + settled.astype(int))[trials[["init", "seed"]].notna().all(axis=1)]
+    rank = 1 + (settled & ~lost).astype(int)
+    runs = trials.assign(state=state, rank=rank)[trials[["init", "seed"]].notna().all(axis=1)]
     records = pd.concat([expected.assign(state="missing", rank=0), runs], ignore_index=True)
-    identity = [*_group_columns(records), *AXES, "data_digest"]
-    return records.sort_values(["rank", "start_time", "run_id"]).drop_duplicates(identity, keep="last")
+    of_group = [*_group_columns(records), "data_digest"]
+    group = records.groupby(of_group, dropna=False, sort=False).ngroup()
+    criteria = _criteria(records.assign(group=group)[records["rank"] == 0])
+    records["select_by"] = [by or criteria.get(number, BY_VALID) for number in group]
+    records["has_score"] = records[BY_TRAIN].notna().where(records["select_by"] == BY_TRAIN, records[BY_VALID].notna())
+    order = ["rank", "has_score", "start_time", "run_id"]
+    return records.sort_values(order).drop_duplicates([*of_group, *AXES], keep="last")
+
+
+def _criteria(expected: pd.DataFrame) -> dict[int, str]:
+    """Group -> the score by which its sweeps choose: those that laid out several settings, else any of them.
+
+    The valid score where they do not agree: all inits of a group are chosen by the same score.
+    """
+    criteria = {}
+    for group, part in expected.drop_duplicates(["group", "sweep", *SETTING]).groupby("group"):
+        sweeps = part.groupby("sweep")["select_by"].agg(["size", "first"])
+        named = {*sweeps.loc[sweeps["size"] > 1, "first"]} or {*sweeps["first"]}
+        criteria[int(str(group))] = str(named.pop()) if len(named) == 1 else BY_VALID
+    return criteria
 
 
 def _group_columns(frame: pd.DataFrame) -> list[str]:
@@ -131,8 +148,7 @@ def _group_columns(frame: pd.DataFrame) -> list[str]:
 
 def _select_one(cells: pd.DataFrame) -> Selection:
     """Chooses among the cells of one group and init."""
-    criteria = cells["select_by"].dropna().unique()
-    by = str(criteria[0]) if len(criteria) == 1 else BY_VALID
+    by = str(cells["select_by"].iloc[0])
     settings = _settings(cells[[*SETTING, "state", *CRITERIA]], by)
     considered = eligible(settings)
     chosen = best(considered)
@@ -150,7 +166,7 @@ def _select_one(cells: pd.DataFrame) -> Selection:
         considered=len(considered),
         tried=tuple(settings),
         chosen=chosen,
-        runs=() if chosen is None else _runs_at(cells, chosen),
+        runs=() if chosen is None else _runs_at(cells, chosen, by),
     )
 
 
@@ -182,11 +198,11 @@ def trouble(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in reversed(STATES[1:]) if counts[state])
 
 
-def _runs_at(cells: pd.DataFrame, setting: Setting) -> tuple[SeedRun, ...]:
-    """The finished trials at a setting, by seed."""
+def _runs_at(cells: pd.DataFrame, setting: Setting, by: str) -> tuple[SeedRun, ...]:
+    """The finished trials at a setting with the score that it was chosen by, in the order of seeds."""
     at_setting = cells["optimizer"].fillna("") == setting.optimizer
     at_setting &= cells["learning_rate"].isna() | (cells["learning_rate"] == setting.learning_rate)
-    finished = cells[at_setting & (cells["state"] == "finished")].sort_values("seed")
+    finished = cells[at_setting & (cells["state"] == "finished") & cells[by].notna()].sort_values("seed")
     columns = (finished["run_id"], finished["seed"], finished[BY_VALID], finished["test/score"])
     return tuple(
         SeedRun(run_id=run_id, seed=int(seed), valid=float(valid), test=float(test))
@@ -195,13 +211,12 @@ def _runs_at(cells: pd.DataFrame, setting: Setting) -> tuple[SeedRun, ...]:
 
 
 def eligible(settings: list[Setting]) -> list[Setting]:
-    """The settings whose means may be compared: those with every expected seed finished, if any, else all with some;
-    of these, the ones with the most seeds. A mean over the survivors of a setting never beats a whole one.
+    """The settings whose means may be compared: the ones with the most finished seeds, and of these those with every
+    expected seed finished, if any. A mean over the survivors of a setting never beats a whole one of as many seeds.
     """
-    tried = [setting for setting in settings if setting.finished]
-    pool = [setting for setting in tried if setting.finished == setting.expected] or tried
-    most = max((setting.finished for setting in pool), default=0)
-    return [setting for setting in pool if setting.finished == most]
+    most = max((setting.finished for setting in settings), default=0)
+    pool = [setting for setting in settings if setting.finished == most > 0]
+    return [setting for setting in pool if setting.finished == setting.expected] or pool
 
 
 def best(settings: list[Setting]) -> Setting | None:

@@ -98,6 +98,28 @@ def level(test: PairedTest, margin: float) -> float | None:
     return max(above, float(t.sf((test.difference + margin) / error, test.n - 1)))
 
 
+def better(test: PairedTest, margin: float) -> float | None:
+    """One-sided p-value of the first side's being better by at most a margin: small where it surely is better by more.
+
+    None where no spread can be estimated.
+    """
+    p_value = no_better(test, margin)
+    return None if p_value is None else 1 - p_value
+
+
+def apart(test: PairedTest, margin: float) -> float | None:
+    """Two-sided p-value of the two sides' differing by at most a margin: small where they surely differ by more.
+
+    None where no spread can be estimated.
+    """
+    from scipy.stats import t
+
+    error = test.standard_error
+    if error is None or test.difference is None:
+        return None
+    return min(1.0, 2 * float(t.sf((abs(test.difference) - margin) / error, test.n - 1)))
+
+
 def detectable(test: PairedTest, num_tests: int) -> float | None:
     """The difference from which on these seeds, spread as they are, would have been significant for certain.
 

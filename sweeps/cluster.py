@@ -68,7 +68,8 @@ def fit_resources(options: SweepOptions, cpus: float, gpus: float, where: str) -
         raise UserError(
             f"cpus_per_trial: {options.cpus_per_trial} asked for, but {where} has {cpus:g} CPUs; ask for at most that"
         )
-    fitting = min(cpus // options.cpus_per_trial, gpus // asked if asked else cpus)
+    per_gpu = int(1 / asked + 1e-9) if asked else 0  # a trial is on one GPU; 1 / 0.2 is a hair below 5
+    fitting = min(cpus // options.cpus_per_trial, int(gpus) * per_gpu if asked else cpus)
     return Resources(cpus=options.cpus_per_trial, gpus=asked, num_side_by_side=int(fitting))
 
 

@@ -1,5 +1,6 @@
 """What a sweep says before it starts: its cells, its data, and about how long it will take."""
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from sweeps.connection import client, shown
 from sweeps.progress import duration
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord
-from trainer.config import TrialConfig
+from trainer.config import TRAINING_COST, TrialConfig, epochs_per_evaluation
 from trainer.data import training_part
 from trainer.describe import describe
 from trainer.errors import first_line
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIN_REHEARSED = 12  # cells; a smaller sweep's first trial tells as much as soon
-EVALUATION_COST = 1 / 3  # of an example, over that of training on it: forward only
 LAST_TRIALS = 20  # that an estimate looks back at
 
 
@@ -76,10 +76,10 @@ def print_estimate(
         rehearse: trains a few steps of the first cell where a trial would, and returns examples per second.
     """
     first = next(iter(spec.cells.values()))
+    if "num_epochs" not in first.settings():
+        return  # not trained in steps: done in seconds
     speeds = earlier_speeds(first, record)
     source = f"{len(speeds)} earlier trial{'s' * (len(speeds) > 1)}"
-    if not speeds and first.model == "kmer":
-        return
     if not speeds and len(spec) >= MIN_REHEARSED:
         source = "a rehearsal of one cell"
         try:
@@ -107,13 +107,13 @@ def num_examples(config: TrialConfig, dataset: Dataset) -> float:
     """What a trial costs if it is not stopped early, in examples trained on."""
     num_train = len(training_part(dataset, config).train)
     num_epochs = config.num_epochs or config.definition.num_epochs
-    evaluated = num_epochs * len(dataset.valid) + len(dataset.test)
-    return num_epochs * num_train + EVALUATION_COST * evaluated
+    num_evaluations = math.ceil(num_epochs / epochs_per_evaluation(config, num_train, len(dataset.valid)))
+    return num_epochs * num_train + (num_evaluations * len(dataset.valid) + len(dataset.test)) / TRAINING_COST
 
 
 def earlier_speeds(config: TrialConfig, record: SweepRecord) -> list[float]:
-    """Examples per second of the last finished trials of this task, model and length in the sweep's experiment."""
-    same = {"task": config.task, "model": config.model}
+    """Examples per second of the experiment's last finished trials of this task, model, batch size and length."""
+    same = {"task": config.task, "model": config.model, "batch_size": str(config.batch_size)}
     conditions = [f"params.{name} = '{value}'" for name, value in same.items() if "'" not in value]
     conditions += [f"tags.`{recorded.KIND}` = 'trial'", f"tags.`{recorded.OUTCOME}` = 'finished'"]
     store = client(record.tracking_uri)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
@@ -35,7 +36,7 @@ def run_cells(spec: SweepSpec, trainable: type[tune.Trainable], resources: Resou
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = spec.points()
     search = OptunaSearch(
-        {name: optuna.distributions.CategoricalDistribution(values) for name, values in spec.axes.items()},
+        {name: CategoricalDistribution([*dict.fromkeys(point[name] for point in points)]) for name in spec.axes},
         points_to_evaluate=points,
         metric=SCORE,
         mode="max",

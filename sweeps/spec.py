@@ -178,10 +178,14 @@ class SweepSpec:
     def sizes(self) -> str:
         """How many cells there are, and why: ``12 trials = 2 learning rates x 6 seeds``."""
         settings = [config.settings() for config in self.cells.values()]
-        counts = {name: len({row.get(name) for row in settings}) for name in self.axes}
-        several = [f"{count} {name.replace('_', ' ')}s" for name, count in counts.items() if count > 1]
+        counts = {name: len({row[name] for row in settings if name in row}) for name in self.axes}
+        several = [
+            f"{count} {name.replace('_', ' ')}s" if name in (*TITLE, "mapping") else f"{count} values of {name}"
+            for name, count in counts.items()
+            if count > 1
+        ]
         words = f"{len(self)} trial{'s' * (len(self) > 1)}" + (f" = {' x '.join(several)}" if several else "")
-        return words + (", without repeats" if len(self) < prod(counts.values()) else "")
+        return words + (", without repeats" if len(self) < prod(max(1, count) for count in counts.values()) else "")
 
     def name(self, point: Mapping[str, Any]) -> str:
         """What the cell at a point is called: ``scratch adam 1e-05 seed 0``, and the other axes it differs on."""

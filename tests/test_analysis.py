@@ -120,10 +120,12 @@ def test_ties_go_to_the_smaller_learning_rate_then_to_the_optimizers_name() -> N
     assert best(tied) == best(tied[::-1]) == setting("adam", 1e-5)
 
 
-def test_of_whole_settings_those_with_the_most_seeds_are_considered() -> None:
+def test_the_settings_with_the_most_seeds_are_considered_and_of_these_whole_ones() -> None:
     once, thrice = setting("adam", 1e-3, expected=1, finished=1), setting("adam", 1e-5, expected=3, finished=3)
-    partly = setting("adam", 1e-4, expected=9, finished=8)
-    assert eligible([once, thrice, partly]) == [thrice]
+    twice, survivors = (setting("adam", 1e-4, expected=expected, finished=expected - 1) for expected in (3, 4))
+    assert eligible([once, thrice, survivors]) == [thrice]
+    assert eligible([once, twice]) == [twice], "a stray trial is no match for a setting that lacks a seed"
+    assert eligible([]) == []
 
 
 # Counting

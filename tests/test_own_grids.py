@@ -106,3 +106,10 @@ def test_a_dry_run_prints_the_cells_and_touches_nothing(
     assert lines[0] == "splice grid.yaml model: 12 trials = 2 seeds x 2 mappings x 3 inits"
     assert len(lines) == 2 + 12 and lines[-1].split() == "12 frequent scratch adam 1e-05 1".split()
     assert [path.name for path in tmp_path.iterdir()] == ["grid.yaml"]
+
+
+def test_auto_among_an_axiss_values_is_what_it_stands_for_in_every_point(tmp_path: Path) -> None:
+    chosen = spec(written(tmp_path, "num_epochs: [auto, 5, 20]\ninit: [auto, scratch]\n"))
+    assert [(point["num_epochs"], point["init"]) for point in chosen.points()] == [
+        (epochs, init) for epochs in (20, 5) for init in ("pretrained", "scratch")
+    ]

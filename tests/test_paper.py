@@ -95,3 +95,9 @@ def test_one_percent_of_the_data_is_never_held_against_all_of_it() -> None:
     assert whole and part
     assert (whole.value, part.value) == (82.9, 80.5)
     assert paper_figure("h4", "pretrained", "random, 1% data", "bert-base-uncased") is None
+
+
+def test_a_figure_of_the_own_model_in_any_version_goes_before_the_reference_models() -> None:
+    figure = paper_figure("rte", "scratch", "shift 1000", "albert-base-v1")
+    assert figure is not None
+    assert (figure.value, figure.model, figure.version) == (54.0, "albert-base-v1", "v1")

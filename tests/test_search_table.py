@@ -74,10 +74,19 @@ def test_what_the_sweep_says_is_what_it_is_chosen_by_unless_another_is_given(exp
 
 def test_sweeps_that_do_not_agree_are_chosen_by_valid_score(experiment: str) -> None:
     searching(experiment, select_by=BY_TRAIN)
-    Recorder(experiment, base=MRPC, inits=("scratch",), learning_rates=(1e-6,), metric="f1").trial(
+    Recorder(experiment, base=MRPC, inits=("scratch",), learning_rates=(1e-6, 1e-7), metric="f1").trial(
         "finished", (0.1, 0.1, 0.1)
     )
     assert chosen(experiment)[:2] == ("adam", 1e-5)
+
+
+def test_a_comparison_after_a_search_leaves_its_choice_as_it_is(experiment: str) -> None:
+    """It runs the chosen setting again, without train scores, and chooses among nothing."""
+    searching(experiment, select_by=BY_TRAIN)
+    comparison = Recorder(experiment, base=MRPC, inits=("scratch",), learning_rates=(1e-4,), metric="f1")
+    comparison.trial("finished", (0.3, 0.6), learning_rate=1e-4)
+    assert chosen(experiment) == ("adam", 1e-4, (0.60,))
+    assert selections(experiment)[0].by == BY_TRAIN
 
 
 def test_sweeps_of_other_groups_keep_their_own_criterion(experiment: str) -> None:

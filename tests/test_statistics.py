@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.bootstrap import SEED, WEIGHTED, bootstrap
-from analysis.statistics import detectable, holm, level, no_better, paired_test
+from analysis.statistics import apart, better, detectable, holm, level, no_better, paired_test
 from trainer.metrics import METRICS
 
 SEEDS = 5
@@ -208,3 +208,16 @@ def test_the_bootstrap_gives_the_same_numbers_every_time_and_however_it_is_cut(m
     whole = bootstrap("accuracy", labels, predictions[:3], predictions[3:])
     monkeypatch.setattr("analysis.bootstrap.CHUNK", 80 * 7)
     assert bootstrap("accuracy", labels, predictions[:3], predictions[3:]) == whole
+
+
+def test_beyond_a_margin_is_tested_against_the_margin_not_against_zero() -> None:
+    """Surely above 0 by 2.7 points is not surely above 2.5."""
+    above = dict(enumerate((0.51, 0.53, 0.545, 0.53, 0.52, 0.525)))
+    test = paired_test(above, dict.fromkeys(above, 0.5))
+    differences = np.array([*above.values()]) - 0.5
+    assert test.p_value is not None and test.p_value < 0.01
+    expected = stats.ttest_1samp(differences, 0.025, alternative="greater").pvalue
+    assert better(test, 0.025) == pytest.approx(expected) and expected > 0.3
+    assert apart(test, 0.025) == pytest.approx(2 * expected)
+    mirrored = paired_test(dict.fromkeys(above, 0.5), above)
+    assert apart(mirrored, 0.025) == pytest.approx(2 * expected) and (better(mirrored, 0.025) or 0) > 0.99

@@ -233,3 +233,21 @@ def test_skipped_files_are_counted_in_the_runs_tags(
     assert trial.data.tags["polymath.skipped_files"] == sweep_run.data.tags["polymath.skipped_files"] == "1"
     said = capfd.readouterr()
     assert "train_1.midi" in said.err and "1 skipped files" in said.out
+
+
+def test_cells_that_differ_in_the_last_digit_are_told_apart_and_auto_is_filled_in(
+    tiny_model: Path, dna_files: Path, experiment: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("learning_rate: [1.2345678e-5, 1.23456789e-5]\nmapping: [auto, frequent]\n")
+    model = ["--task", "splice", "--data-dir", str(dna_files), "--model", "kmer", "--max-train-examples", "60"]
+    assert main([*model, "--grid", str(grid)]) == 0, "of a rival, for which neither axis plays a part"
+    options = ["--model", str(tiny_model), "--num-epochs", "1", "--max-train-examples", "32", "--inits", "scratch"]
+    grid.write_text("learning_rate: [1.2345678e-5, 1.23456789e-5]\nmapping: [auto]\n")
+    assert main([*model[:4], *options, "--grid", str(grid)]) == 0
+    assert capfd.readouterr().out.count("1/1") >= 2
+    import mlflow
+
+    trials = f"params.mapping = 'random' and tags.`{recorded.KIND}` = 'trial'"
+    runs = mlflow.MlflowClient(mlflow.get_tracking_uri()).search_runs([experiment], trials)
+    assert {run.data.params["learning_rate"] for run in runs} == {"1.2345678e-05", "1.23456789e-05"}

@@ -23,6 +23,7 @@ MIN_TEXT_LENGTH = 8  # tokens: room for the special ones and something of each s
 MAX_COUNT = 2**31 - 1
 MAX_LEARNING_RATE = 1e38  # what fits in 32 bits
 MAX_EPOCHS_TO_LOSS = 1000  # of a few examples: what ends such a trial is its loss
+TRAINING_COST = 3  # of an example, over that of evaluating one: forward, and backward for weights and activations
 MAX_SHIFT = 65535  # once around the largest vocabulary
 
 
@@ -192,6 +193,13 @@ class TrialConfig(Subject):
         if self.max_length == self.definition.max_length:
             idle.add("max_length")
         return {name: value for name, value in asdict(self).items() if name not in idle}
+
+
+def epochs_per_evaluation(config: TrialConfig, num_train: int, num_valid: int) -> int:
+    """How many epochs lie between two evaluations: one; towards a low loss on few examples as many as take about as
+    long as an evaluation does.
+    """
+    return 1 if config.stop_at_loss is None else max(1, round(num_valid / (TRAINING_COST * num_train)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from trainer import artifacts
 from trainer.assembly import assemble, save
-from trainer.config import Report, TrialConfig, TrialResult
+from trainer.config import Report, TrialConfig, TrialResult, epochs_per_evaluation
 from trainer.data import load_dataset, training_part
 from trainer.logger import Logger
 from trainer.loop import Examples, Learner, predict, train_epoch
@@ -32,7 +32,6 @@ from trainer.optimizers import build_optimizer
 # Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-TRAINING_COST = 3  # of an example, over that of evaluating one: forward, and backward for weights and activations
 REHEARSED_STEPS = 4
 LOSSES_PER_CHECK = 25  # steps between looks at the losses; on a GPU each look waits for the device
 
@@ -154,14 +153,8 @@ class Trial:
         return threshold is not None and float(np.mean(self.losses[-num_steps:])) < threshold
 
     def _train_until_evaluation(self) -> bool:
-        """One epoch; towards a low loss on few examples as many as take about as long as an evaluation does.
-
-        False as soon as a loss is seen to be NaN or infinite.
-        """
-        num_epochs = 1
-        if self.config.stop_at_loss is not None:
-            num_epochs = max(1, round(len(self.dataset.valid) / (TRAINING_COST * self.num_train)))
-        for _ in range(num_epochs):
+        """The epochs before the next evaluation; False as soon as a loss is seen to be NaN or infinite."""
+        for _ in range(epochs_per_evaluation(self.config, self.num_train, len(self.dataset.valid))):
             self.epoch += 1
             if not self._train_epoch():
                 return False
