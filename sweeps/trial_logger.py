@@ -23,8 +23,8 @@ PAUSE = 0.5  # seconds that metrics wait for others before they are sent
 
 
 def text_of(value: object, none: str = "all") -> str:
-    """A param as MLflow shows it: ``None`` by the word that stands for it, numbers with all their digits."""
-    return none if value is None else str(value)
+    """A param as MLflow shows it: ``None`` by the word that stands for it, numbers to 12 digits: 0.1 + 0.2 is 0.3."""
+    return none if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 class TrialLogger:
