@@ -88,21 +88,22 @@ def main(arguments: Sequence[str]) -> int:
         files = write(report, figures, stem(parse_layout(options.layout)), Path(options.output or nowhere))
         with answering(client.tracking_uri):
             run_id = log(client, files, options.sweep or os.environ.get("MLFLOW_RUN_ID"), home)
-    print("", *_closing_lines(files, run_id, report, is_kept=options.output is not None), sep="\n")
+    print("", *_closing_lines(files, run_id, report, options), sep="\n")
     return 1 if report.incomplete and not options.allow_missing else 0
 
 
-def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", *, is_kept: bool) -> list[str]:
+def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", options: CompareOptions) -> list[str]:
     """What was written and logged, and whether anything is missing from it."""
     logged = " and ".join(f"{folder}/" for folder, paths in files.items() if paths)
     lines = [f"logged to run {run_id} under {logged}"]
-    if is_kept:
+    if options.output is not None:
         tables, *pictures = (
             ", ".join(str(path) for path in paths if path.suffix != ".svg") for paths in files.values()
         )
         lines.insert(0, f"written: {tables}" + "".join(f"; {paths}, also as .svg" for paths in pictures if paths))
     if report.incomplete:
-        lines.append("incomplete: cells are missing, failed, diverged or running; status 1 unless allow_missing=true")
+        remedy = "" if options.allow_missing else "; status 1 unless allow_missing=true"
+        lines.append(f"incomplete: cells are missing, failed, diverged or running{remedy}")
     return lines
 
 

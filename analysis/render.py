@@ -28,9 +28,12 @@ def markdown(sheets: Iterable[Sheet]) -> str:
     return "\n".join(_markdown(sheet) for sheet in sheets)
 
 
+MARKDOWN = str.maketrans({"<": "&lt;", "|": "\\|", "\n": "<br>"})
+
+
 def _markdown(sheet: Sheet) -> str:
     def row(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |"
+        return "| " + " | ".join(cell.translate(MARKDOWN) for cell in cells) + " |"
 
     header = row(f"{column.name}\n{column.unit}".strip() for column in sheet.columns)
     rule = "| " + " | ".join("---" if column.align == "left" else "---:" for column in sheet.columns) + " |"

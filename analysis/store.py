@@ -4,6 +4,7 @@ Nothing else in ``analysis`` knows how MLflow keeps them; the names are ``sweeps
 """
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sweeps import recorded
-from trainer.errors import UserError
+from trainer.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -116,30 +117,34 @@ def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
 def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> list[RecordedSweep]:
     """Every sweep that has recorded what it was to run, newest first, or the one asked for."""
     found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'sweep'")
-    texts = (
-        (run, read_artifact(client, run.info.run_id, recorded.CELLS))
-        for run in found
-        if sweep in (None, run.info.run_id)
-    )
+    wanted = (run for run in found if sweep in (None, run.info.run_id))
     return [
         RecordedSweep(
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
-            cells=_cells(text),
+            cells=cells,
             select_by=run.data.tags.get(recorded.SELECT_BY, recorded.BY_VALID),
             metric=run.data.tags.get(recorded.METRIC, ""),
             data_note=run.data.tags.get(recorded.DATA_NOTE, ""),
             data_digest=run.data.tags.get(recorded.DATA_DIGEST, ""),
         )
-        for run, text in texts
-        if text is not None
+        for run in wanted
+        if (cells := _cells(client, run.info.run_id)) is not None
     ]
 
 
-def _cells(text: str) -> list[dict[str, str]]:
-    """The params of every cell, from a sweep's ``cells.json``."""
-    content = json.loads(text)
-    return [{**content["shared"], **cell} for cell in content["cells"]]
+def _cells(client: "MlflowClient", run_id: str) -> list[dict[str, str]] | None:
+    """The params of every cell, from a sweep's ``cells.json``; None, and a line on stderr, where there is none."""
+    text = read_artifact(client, run_id, recorded.CELLS)
+    try:
+        content = json.loads(text or "")
+        cells = [{**content["shared"], **cell} for cell in content["cells"]]
+        _typed([{"params": cell} for cell in cells])
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"has no {recorded.CELLS}" if text is None else f"has a damaged {recorded.CELLS} ({first_line(error)})"
+        print(f"beware: sweep {run_id} {reason}; which of its cells are missing cannot be seen", file=sys.stderr)
+        return None
+    return cells
 
 
 def expected_cells(sweeps: Iterable[RecordedSweep]) -> pd.DataFrame:

@@ -171,7 +171,11 @@ def _verdict(claim: Claim, case: Case, findings: Sequence[_Finding], scope: str)
     elif all(finding.holds for finding in findings) and not case.lacking:
         outcome = "supported"
     facts = [_words(finding) for finding in findings]
-    if outcome == "not enough runs":
+    sides = {id(side): side for finding in findings for side in (finding.comparison.first, finding.comparison.second)}
+    if passed_over := [text for side in sides.values() if (text := _passed_over(side))]:
+        outcome = "not enough runs"
+        facts += passed_over
+    elif outcome == "not enough runs":
         facts.append(f"there are no trials {case.lacking}" if case.lacking else _lack(findings))
     config = case.subject.config
     return Verdict(
@@ -187,6 +191,19 @@ def _verdict(claim: Claim, case: Case, findings: Sequence[_Finding], scope: str)
             "margin": MARGIN,
             **_records(findings),
         },
+    )
+
+
+def _passed_over(side: Selection) -> str:
+    """What was not chosen since it lacks seeds, though it scores better on those that it has; empty without such."""
+    chosen = side.chosen
+    better_ones = [one for one in side.tried if chosen and one.finished < one.expected and one.score > chosen.score]
+    if not better_ones:
+        return ""
+    best = max(better_ones, key=lambda setting: setting.score)
+    return (
+        f"{side.init} at {best.optimizer} {best.learning_rate:g} scores better than at the setting chosen for it, on "
+        f"{best.finished} of {best.expected} seeds"
     )
 
 

@@ -102,6 +102,7 @@ def print_table(record: SweepRecord) -> None:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": record.tracking_uri}
     print(flush=True)
     command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", "none"]
+    command += ["--allow-missing", "true"]  # the sweep's own status says whether a trial failed
     subprocess.run(command, env=environment, check=False)
     uri = shown(record.tracking_uri)
     path = view_path(record.experiment_id, record.run_id)

@@ -63,7 +63,7 @@ def _read_yaml(path: Path) -> Mapping[Any, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"grid: cannot read {path} ({error.strerror}); give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"grid: {path} is not YAML ({first_line(error)})") from None
     return _mapping(str(path), content)
 
@@ -78,7 +78,7 @@ def _call(path: Path, function: str, options: "SweepOptions") -> Mapping[Any, An
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UserError(f"grid: {path} failed when it was loaded ({first_line(error)})") from error
     names = [name for name, member in vars(module).items() if callable(member)]
     one_of("grid", function, names)
@@ -86,7 +86,7 @@ def _call(path: Path, function: str, options: "SweepOptions") -> Mapping[Any, An
         return _mapping(f"{function} in {path}", getattr(module, function)(options))
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"grid: {function} in {path} failed ({first_line(error)})") from error
 
 

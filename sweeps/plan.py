@@ -31,7 +31,7 @@ def print_cells(options: SweepOptions, spec: SweepSpec) -> None:
     """The cells of a dry run, a line each; a pipe gets every column in full."""
     print(f"{options.title()}: {spec.sizes}")
     settings = [config.settings() for config in spec.cells.values()]
-    names = [name for name in settings[0] if name in spec.axes or name == "init"]
+    names = [name for name in spec.axes if any(name in row for row in settings)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("cell", justify="right")
     for name in names:
@@ -70,7 +70,7 @@ def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, max_len
 def print_estimate(
     spec: SweepSpec, dataset: Dataset, record: SweepRecord, resources: Resources, rehearse: "Callable[[], float]"
 ) -> None:
-    """Says how long the sweep will take at most, from the speed of earlier trials or of a rehearsal.
+    """Says about how long the sweep will train, from the speed of earlier trials or of a rehearsal.
 
     Args:
         rehearse: trains a few steps of the first cell where a trial would, and returns examples per second.
@@ -95,10 +95,11 @@ def print_estimate(
     side_by_side = min(resources.num_side_by_side, len(spec))
     share = seconds * resources.gpus / 3600
     hours = f"{share:.2g} GPU-hours" if resources.gpus else f"{seconds * resources.cpus / 3600:.2g} CPU-hours"
-    stops = "" if first.definition.checkpoint == "final" and first.stop_at_loss is None else "at most "
+    never_stops = first.definition.checkpoint == "final" and first.stop_at_loss is None
+    stops = "" if never_stops else ", less where trials stop early"
     print(
-        f"estimate: {stops}{duration(seconds / side_by_side)} with {side_by_side} trials side by side, {hours} "
-        f"({speed:.3g} examples/s in {source})",
+        f"estimate: about {duration(seconds / side_by_side)} of training with {side_by_side} trials side by side, "
+        f"{hours}{stops} ({speed:.3g} examples/s in {source})",
         flush=True,
     )
 

@@ -71,6 +71,7 @@ class SweepOptions(Subject):
                 object.__setattr__(self, name, value)
         # As given: cells fill in what is left open themselves, since it may hang on an axis.
         object.__setattr__(self, "_given", {field.name: getattr(self, field.name) for field in fields(Subject)})
+        object.__setattr__(self, "_asked", {"seed": self.seeds is not None, "init": self.inits is not None})
         super().__post_init__()
         one_of("select_by", self.select_by, CRITERIA)
         if self.inits is None:
@@ -107,6 +108,12 @@ class SweepOptions(Subject):
             raise UserError(
                 f"{clash[0]}: the grid {self.grid!r} lays it out itself; leave it out, or choose another grid"
             )
+        asked: dict[str, bool] = self._asked  # type: ignore[attr-defined]
+        laid_out = {"seed": range(self.seeds or 0), "init": self.inits or ()}
+        for name, values in laid_out.items():
+            is_free = not self.is_rival and ".py:" not in self.grid  # a function has seen what was asked
+            if asked[name] and is_free and axes[name] != tuple(values):
+                raise UserError(f"{name}s: the grid {self.grid!r} has its own; leave this out, or give another grid")
         base = {name: value for name, value in given.items() if name not in axes}
         return SweepSpec(base=base, axes=axes)
 

@@ -303,3 +303,14 @@ def test_a_history_is_in_the_order_of_steps_and_the_first_value_of_a_step_counts
     history = read_history(client, run_id, "valid/f1")
     assert list(history.itertuples(index=False, name=None)) == [(10, 0.4), (20, 0.5)]
     assert read_history(client, run_id, "valid/none").empty
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"shared": {}}', '{"shared": {}, "cells": [{"seed": "x"}, 3]}'])
+def test_a_sweep_whose_cells_cannot_be_read_is_told_and_does_not_keep_the_others_from_being_read(
+    experiment: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Recorder(experiment)
+    damaged = Recorder(experiment, base={**BASE, "task": "h3"})
+    damaged.client.log_text(damaged.run_id, text, recorded.CELLS)
+    assert [sweep.run_id for sweep in read_sweeps(MlflowClient(), [experiment])] == [whole.run_id]
+    assert f"beware: sweep {damaged.run_id} has a damaged cells.json" in capsys.readouterr().err

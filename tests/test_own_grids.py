@@ -66,6 +66,7 @@ def test_what_depends_on_an_axis_is_filled_in_cell_by_cell(tmp_path: Path) -> No
         ("", "gives no axes"),
         ("[1, 2]", "gives no axes"),
         ("a: [", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
@@ -79,6 +80,7 @@ def test_a_mistake_in_a_yaml_file_is_one_line(tmp_path: Path, text: str, said: s
         ("def warm(options): return {}", "warm", "gives no axes"),
         ("def warm(options): return 1 / 0", "warm", "warm in .* failed .ZeroDivisionError"),
         ("1 / 0", "warm", "failed when it was loaded .ZeroDivisionError"),
+        ("import sys; sys.exit(3)", "warm", "failed when it was loaded .SystemExit"),
         ("def warm(options): return {'seed': [0]}", "wram", "grid: unknown value 'wram'.*did you mean 'warm'"),
         ("def warm(options:", "warm", "failed when it was loaded .SyntaxError"),
     ],
@@ -104,7 +106,7 @@ def test_a_dry_run_prints_the_cells_and_touches_nothing(
     assert main([*arguments, "--grid", grid, "--seeds", "2", "--dry-run", "true"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "splice grid.yaml model: 12 trials = 2 seeds x 2 mappings x 3 inits"
-    assert len(lines) == 2 + 12 and lines[-1].split() == "12 frequent scratch adam 1e-05 1".split()
+    assert len(lines) == 2 + 12 and lines[-1].split() == "12 1 adam 1e-05 frequent scratch".split()
     assert [path.name for path in tmp_path.iterdir()] == ["grid.yaml"]
 
 
@@ -113,3 +115,19 @@ def test_auto_among_an_axiss_values_is_what_it_stands_for_in_every_point(tmp_pat
     assert [(point["num_epochs"], point["init"]) for point in chosen.points()] == [
         (epochs, init) for epochs in (20, 5) for init in ("pretrained", "scratch")
     ]
+
+
+def test_seeds_or_inits_that_the_file_has_cannot_be_given_beside_it(tmp_path: Path) -> None:
+    grid = written(tmp_path, "seed: [5]\ninit: [scratch]\n")
+    assert [cell.seed for cell in spec(grid).cells.values()] == [5]
+    assert refusal(lambda: spec(grid, seeds=3)).startswith("seeds: the grid")
+    assert refusal(lambda: spec(grid, inits=("pretrained",))).startswith("inits: the grid")
+
+
+def test_a_dry_run_shows_what_sets_each_cell_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sweeps.plan import print_cells
+
+    options = SweepOptions(task="mrpc", grid=written(tmp_path, "mapping: [identity, shift]\nshift_by: [1, 1000]\n"))
+    print_cells(options, options.spec())
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == 9 and len({tuple(line.split()[1:]) for line in lines}) == 9

@@ -54,8 +54,8 @@ def test_earlier_trials_of_the_task_and_model_give_the_estimate(sweep: SweepReco
         finish_trial(sweep, splice_dataset, speed)
     said = estimate(sweep, splice_dataset)
     seconds = 18 * (20 * 180 + (20 * 10 + 10) / 3) / 100
-    assert f"at most {seconds / 2 / 60:.0f} min with 2 trials side by side" in said
-    assert f"{seconds / 3600:.2g} CPU-hours (100 examples/s in 3 earlier trials)" in said
+    assert f"about {seconds / 2 / 60:.0f} min of training with 2 trials side by side" in said
+    assert f"{seconds / 3600:.2g} CPU-hours, less where trials stop early (100 examples/s in 3 earlier trials)" in said
     on_gpus = Resources(cpus=1, gpus=0.5, num_side_by_side=4)
     assert f"{seconds / 3600 / 2:.2g} GPU-hours" in estimate(sweep, splice_dataset, on_gpus)
 
@@ -90,7 +90,7 @@ def test_a_large_sweep_without_earlier_trials_is_rehearsed_in_a_worker(
     print_estimate(spec, splice_dataset, sweep, TWO_CORES, lambda: rehearse(place, spec.points()[0], TWO_CORES))
     said = capsys.readouterr().out
     assert re.match(
-        r"estimate: at most \d+ s with 2 trials .* \([\d.e+]+ examples/s in a rehearsal of one cell\)", said
+        r"estimate: about \d+ s of training with 2 trials .* \([\d.e+]+ examples/s in a rehearsal of one cell\)", said
     )
     assert earlier_speeds(next(iter(spec.cells.values())), sweep) == [], "a rehearsal records nothing"
 

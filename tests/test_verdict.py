@@ -257,3 +257,19 @@ def test_the_scope_names_all_that_limits_a_verdict(experiment: str) -> None:
         "h4, bert-base-uncased, mapping random; 3 epochs",
         "h4, bert-base-uncased, mapping random; 20 epochs",
     ]
+
+
+def test_a_better_setting_that_only_lacks_a_seed_leaves_nothing_supported(experiment: str) -> None:
+    """The good setting of scratch was passed over for one lost seed: what is left of scratch proves nothing."""
+    sweep = Recorder(experiment, inits=("pretrained", "scratch"), learning_rates=(1e-3, 1e-4), seeds=3)
+    for seed in range(3):
+        for rate in (1e-3, 1e-4):
+            sweep.trial("finished", (0.8, 0.80 + seed / 100), init="pretrained", learning_rate=rate, seed=seed)
+        sweep.trial("finished", (0.5, 0.50 + seed / 90), init="scratch", learning_rate=1e-4, seed=seed)
+        lost = ("failed", None) if seed == 2 else ("finished", (0.9, 0.9))
+        sweep.trial(*lost, init="scratch", learning_rate=1e-3, seed=seed)
+    (verdict,) = said(experiment, BEATS)
+    assert verdict.outcome == "not enough runs"
+    assert "scratch at adam 0.001 scores better than at the setting chosen for it, on 2 of 3 seeds" in verdict.evidence
+    sweep.trial("finished", (0.1, 0.1), init="scratch", learning_rate=1e-3, seed=2)
+    assert outcome(experiment, BEATS) != "supported"
