@@ -153,9 +153,9 @@ def _cell(place: Place) -> Cell:
     line = place.line
     if line is None:
         return {"ours": NONE, "paper": figure_text(place.paper)}
-    chosen, pair = line.selection.chosen, line.pair
+    pair = line.pair
     cell = _numbers(line.mean, line.std, place.paper)
-    cell["n"] = f"{chosen.finished}/{chosen.expected}" if chosen else "0"
+    cell["n"] = line.selection.seeds
     if pair and pair.test.difference is not None:
         cell["vs scratch"] = points(pair.test.difference)
     if pair and pair.p_adjusted is not None:

@@ -47,7 +47,7 @@ def _outcome(line: Line) -> dict[str, str]:
     chosen = line.selection.chosen
     return {
         "test": percent(line.mean, line.std),
-        "n": f"{chosen.finished}/{chosen.expected}" if chosen else "0",
+        "n": line.selection.seeds,
         "valid": percent(chosen.valid if chosen else None),
         "optimizer": chosen.optimizer or NONE if chosen else NONE,
         "learning rate": f"{chosen.learning_rate:g}" if chosen and chosen.optimizer else NONE,

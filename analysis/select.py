@@ -82,6 +82,13 @@ class Selection:
     by: str = BY_VALID
 
     @property
+    def seeds(self) -> str:
+        """``2/3``: finished of expected seeds at the chosen setting; while there is none, of the one with the most."""
+        chosen = self.chosen
+        most = max((setting.expected for setting in self.tried), default=0)
+        return f"{chosen.finished}/{chosen.expected}" if chosen else f"0/{most}"
+
+    @property
     def test_scores(self) -> tuple[float, ...]:
         """Test score of every seed that finished at the chosen setting, as fractions."""
         return tuple(run.test for run in self.runs)
