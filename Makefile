@@ -3,12 +3,14 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 TASK ?= h4
 ARGS ?=
+ADDRESS ?= http://127.0.0.1:8265
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH" mlflow run . --env-manager local
 
-.PHONY: help setup demo sweep test format
+.PHONY: help setup demo sweep job test format
 help:
 	@echo "make demo             compare three inits of a tiny BERT on a generated toy task (about 3 minutes)"
 	@echo "make sweep TASK=h4    the real job; more parameters: ARGS=\"-P grid=quick -P seeds=3\""
+	@echo "make job TASK=h4      the same on a Ray cluster: ADDRESS=http://HOST:PORT (docs/clusters.md)"
 	@echo "make test             lint, types and tests"
 	@echo "make setup            only make .venv"
 	@echo "make format           format the code"
@@ -29,6 +31,11 @@ demo: setup
 
 sweep: setup
 	$(RUN) -e sweep -P task=$(TASK) $(ARGS)
+
+# Sends the working tree, with .git, so that the runs name its commit; the token is ~/.ray/auth_token or RAY_AUTH_TOKEN.
+job: setup
+	RAY_AUTH_MODE=token RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES=.venv .venv/bin/ray job submit --address $(ADDRESS) \
+		--working-dir . -- mlflow run . -e sweep --env-manager local -P task=$(TASK) -P ray_address=auto $(ARGS)
 
 test: setup
 	.venv/bin/ruff check .

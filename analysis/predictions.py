@@ -49,7 +49,7 @@ def read_predictions(client: "MlflowClient", run_id: str) -> Predictions | None:
     try:
         text = read_artifact(client, run_id, PATH)
         return None if text is None else parse(text)
-    except ValueError:  # no UTF-8, no table, or not these columns
+    except (ValueError, OverflowError):  # no UTF-8, no table, or not these columns
         return None
 
 

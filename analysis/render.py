@@ -28,6 +28,7 @@ def markdown(sheets: Iterable[Sheet]) -> str:
     return "\n".join(_markdown(sheet) for sheet in sheets)
 
 
+MARKDOWN_TEXT = str.maketrans({"<": "&lt;"})
 MARKDOWN = str.maketrans({"<": "&lt;", "|": "\\|", "\n": "<br>"})
 
 
@@ -37,9 +38,18 @@ def _markdown(sheet: Sheet) -> str:
 
     header = row(f"{column.name}\n{column.unit}".strip() for column in sheet.columns)
     rule = "| " + " | ".join("---" if column.align == "left" else "---:" for column in sheet.columns) + " |"
-    notes = [f"- {note}" for note in sheet.notes]
+    notes = [f"- {note.translate(MARKDOWN_TEXT)}" for note in sheet.notes]
     return "\n".join(
-        [f"## {sheet.title}", "", header, rule, *(row(cells.values()) for cells in sheet.rows), "", *notes, ""]
+        [
+            f"## {sheet.title.translate(MARKDOWN_TEXT)}",
+            "",
+            header,
+            rule,
+            *(row(cells.values()) for cells in sheet.rows),
+            "",
+            *notes,
+            "",
+        ]
     )
 
 
@@ -88,6 +98,17 @@ def _latex_row(cells: Iterable[str]) -> str:
     return " & ".join(re.sub(r"^-(?=\d)", "$-$", cell.translate(LATEX)) for cell in cells) + r" \\"
 
 
+FORMULA = re.compile(r"[=+@-](?![\d.])")  # what a spreadsheet takes for one, unless a number follows
+
+
+def _inert(value: object) -> object:
+    """A cell that no spreadsheet runs: a quote stands before what begins like a formula.
+
+    See owasp.org/www-community/attacks/CSV_Injection.
+    """
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
 def table_csv(sheets: Sequence[Sheet]) -> str:
     """Every number by itself: scores as fractions, the paper's too; what there is not is empty."""
     rows = [record for sheet in sheets for record in sheet.records]
@@ -95,5 +116,5 @@ def table_csv(sheets: Sequence[Sheet]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return file.getvalue()

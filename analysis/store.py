@@ -4,6 +4,7 @@ Nothing else in ``analysis`` knows how MLflow keeps them; the names are ``sweeps
 """
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,8 @@ CONFIG_TYPES = {
     "patience": "Int64",
     "max_train_examples": "Int64",  # missing: all of them
 }
+UNLISTED_NUMBERS = ("train_fraction", "checkpoint_step")
+NUMBER = re.compile(r"\d{1,15}|0?\.\d+|\d\.?\d*e-\d{1,2}")
 FACT_TYPES = {
     "run_id": "str",
     "experiment_id": "str",
@@ -71,6 +74,19 @@ class RecordedSweep:
     metric: str
     data_note: str
     data_digest: str
+
+
+def plain(text: str) -> str:
+    """A text of the store's as it may be shown: what a terminal would obey, line breaks too, becomes U+FFFD."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
+    )
+
+
+def _plain(texts: Mapping[str, str]) -> dict[str, str]:
+    return {plain(name): plain(text) for name, text in texts.items()}
 
 
 def find_experiments(client: "MlflowClient") -> dict[str, str]:
@@ -109,7 +125,7 @@ def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
         runs), ``start_time`` (UTC), a column a param with the types of CONFIG_TYPES, and a column a metric with
         its last value, scores as fractions (float, missing where not logged).
     """
-    of_sweep = f" and tags.`{recorded.PARENT}` = '{sweep}'" if sweep else ""
+    of_sweep = f" and tags.`{recorded.MEMBER}{sweep}` = 'true'" if sweep else ""
     found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'trial'{of_sweep}")
     return _typed([_trial_row(run) for run in found])
 
@@ -123,10 +139,12 @@ def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
             cells=cells,
-            select_by=run.data.tags.get(recorded.SELECT_BY, recorded.BY_VALID),
-            metric=run.data.tags.get(recorded.METRIC, ""),
-            data_note=run.data.tags.get(recorded.DATA_NOTE, ""),
-            data_digest=run.data.tags.get(recorded.DATA_DIGEST, ""),
+            select_by=named
+            if (named := run.data.tags.get(recorded.SELECT_BY)) in recorded.CRITERIA
+            else recorded.BY_VALID,
+            metric=plain(run.data.tags.get(recorded.METRIC, "")),
+            data_note=plain(run.data.tags.get(recorded.DATA_NOTE, "")),
+            data_digest=plain(run.data.tags.get(recorded.DATA_DIGEST, "")),
         )
         for run in wanted
         if (cells := _cells(client, run.info.run_id)) is not None
@@ -135,12 +153,15 @@ def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
 
 def _cells(client: "MlflowClient", run_id: str) -> list[dict[str, str]] | None:
     """The params of every cell, from a sweep's ``cells.json``; None, and a line on stderr, where there is none."""
-    text = read_artifact(client, run_id, recorded.CELLS)
+    text: str | None = ""
     try:
+        text = read_artifact(client, run_id, recorded.CELLS)
         content = json.loads(text or "")
-        cells = [{**content["shared"], **cell} for cell in content["cells"]]
+        cells = [_plain({**content["shared"], **cell}) for cell in content["cells"]]
+        if not all({"task", "model", "init"} <= cell.keys() for cell in cells):
+            raise ValueError("a cell without task, model or init")
         _typed([{"params": cell} for cell in cells])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"has no {recorded.CELLS}" if text is None else f"has a damaged {recorded.CELLS} ({first_line(error)})"
         print(f"beware: sweep {run_id} {reason}; which of its cells are missing cannot be seen", file=sys.stderr)
         return None
@@ -205,7 +226,7 @@ def _search(client: "MlflowClient", experiment_ids: list[str], query: str) -> "I
 
 def _trial_row(run: "Run") -> dict[str, Any]:
     """A run as plain values; its params, still text, and its metrics in dictionaries of their own."""
-    tags = run.data.tags
+    tags = _plain(run.data.tags)
     return {
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
@@ -217,9 +238,14 @@ def _trial_row(run: "Run") -> dict[str, Any]:
         "data_note": tags.get(recorded.DATA_NOTE, ""),
         "data_digest": tags.get(recorded.DATA_DIGEST, ""),
         "start_time": run.info.start_time,
-        "params": run.data.params,
+        "params": _sound({n: t for n, t in _plain(run.data.params).items() if not n.startswith(recorded.PREFIX)}),
         "metrics": run.data.metrics,
     }
+
+
+def _sound(params: dict[str, str]) -> dict[str, str]:
+    """The params without those of UNLISTED_NUMBERS that are none."""
+    return {name: text for name, text in params.items() if name not in UNLISTED_NUMBERS or NUMBER.fullmatch(text)}
 
 
 def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -241,4 +267,6 @@ def _param_column(texts: list[str | None], kind: str) -> "pd.Series[Any]":
     if kind == "str":
         return pd.Series(texts, dtype="str")
     numbers = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce")  # "all" becomes missing
+    if kind == "Int64":
+        numbers = numbers.where((numbers % 1 == 0) & (numbers.abs() < 2**53))  # what is no whole number is missing
     return numbers.astype(kind)  # type: ignore[call-overload]

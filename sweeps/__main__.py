@@ -4,19 +4,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from sweeps.checkpoints import check_checkpoint
-from sweeps.cluster import Resources, ray_session
-from sweeps.connection import current_uri, shown
+from sweeps.claims import close_leftovers
+from sweeps.cluster import Resources, credentials, ray_session
+from sweeps.connection import answering, client, current_uri, impatient, shown
+from sweeps.heartbeat import Heartbeat, Watch
+from sweeps.keys import cell_keys
+from sweeps.ledger import count_in, read_ledger
+from sweeps.patience import patiently
 from sweeps.plan import print_cells, print_estimate, print_plan
 from sweeps.progress import SweepProgress
 from sweeps.recorded import BY_TRAIN
 from sweeps.spec import SweepOptions, SweepSpec
-from sweeps.tracking import SweepRecord, open_sweep
+from sweeps.storage import Storage
+from sweeps.supplies import Supplies
+from sweeps.tracking import SweepRecord, find_experiment, open_sweep
 from sweeps.views import view_path
 from trainer.commandline import parse, run
 from trainer.config import NEEDS_OWN_WEIGHTS
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a sweep and prints its table; status 1 when a trial failed."""
+    """Runs what is missing of a sweep and prints its table; status 1 when a trial failed."""
     options = parse(
         SweepOptions,
         arguments,
@@ -41,26 +48,109 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     dataset = load_dataset(options.definition, options.data_folder)
     max_length = check_cells(spec, dataset)
+    storage = Storage(options.storage) if options.storage else None
+    if storage:
+        storage.check()
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    keys = cell_keys(options, spec, dataset, current_uri())
+    done = first_look(run_id, dataset, keys, options.rerun_diverged)
 
-    with ray_session(options) as resources:
-        from ray import tune
-
-        from sweeps.schedule import run_cells
-        from sweeps.worker import WorkerTrial, rehearse
-
-        signal.signal(signal.SIGTERM, _interrupt)  # only now: Ray sets a handler of its own when it starts
+    with ray_session(options) if len(done) < len(spec) else nullcontext() as resources:
         record = open_sweep(options, spec, dataset, run_id)
-        place = _place(options, spec, record, resources)
         progress = SweepProgress(len(spec), spec.name)
-        with record.closing():
+        store = client(record.tracking_uri)
+        watch = Watch(store, record.run_id)
+        with interruptible(progress), record.closing(), Heartbeat(store, record.run_id):
             print_plan(options, spec, dataset, max_length, record)
-            print_estimate(spec, dataset, record, resources, lambda: rehearse(place, spec.points()[0], resources))
-            with progress:
-                run_cells(spec, tune.with_parameters(WorkerTrial, place=place), resources, progress)
+            if done:
+                print(f"{len(done)} of {len(spec)} cells are done already", flush=True)
+            if resources is not None:
+                from sweeps.driver import Driver
+                from sweeps.worker import rehearse
+
+                place = _place(options, spec, dataset, record, storage, keys, resources)
+                left = [point for key, point in zip(spec.cells, spec.points(), strict=True) if keys[key] not in done]
+                cells = [spec.config(point) for point in left]
+                print_estimate(cells, dataset, record, resources, lambda: rehearse(place, left[0], resources))
+                with progress:
+                    Driver(spec, dataset, place, resources, progress, watch).run()
+            patiently(lambda: _settle(record, dataset, keys, watch), progress.say)
     print_table(record)
     return 1 if progress.failed else 0
+
+
+def _place(
+    options: SweepOptions,
+    spec: SweepSpec,
+    dataset: Dataset,
+    record: SweepRecord,
+    storage: Storage | None,
+    keys: dict[str, str],
+    resources: Resources,
+) -> "Place":
+    """Where the sweep's trials run and read."""
+    from sweeps.worker import Place
+
+    is_local = resources.is_shared_machine
+    if not is_local and storage is None:
+        print("beware: no storage is given, so a trial whose machine dies begins anew; give a folder or URI for all")
+    return Place(
+        base=dict(spec.base),
+        record=record,
+        keys=keys,
+        data_digest=dataset.digest,
+        supplies=Supplies.local(options) if is_local else Supplies.shipped(options, spec, dataset),
+        storage=storage,
+        num_threads=resources.cpus,
+        gpus=resources.gpus,
+        environment=credentials(),
+        save_model=options.save_model,
+        scores_train=options.select_by == BY_TRAIN,
+    )
+
+
+def _settle(record: SweepRecord, dataset: Dataset, keys: Mapping[str, str], watch: Watch) -> None:
+    """Counts the cells that others have done as the sweep's own, and ends what drivers that are gone have left open."""
+    store = client(record.tracking_uri)
+    count_in(store, record.experiment_id, dataset.digest, keys.values(), record.run_id)
+    close_leftovers(store, record.experiment_id, watch)
+
+
+def first_look(run_id: str | None, dataset: Dataset, keys: Mapping[str, str], rerun_diverged: bool) -> set[str]:
+    """The keys of the cells that are done, before anything is started or recorded.
+
+    Raises:
+        UserError: when the tracking store does not answer.
+    """
+    uri = current_uri()
+    with answering(uri), impatient():
+        runs = read_ledger(client(uri), find_experiment(client(uri), run_id), dataset.digest, keys.values())
+    return {key for key, found in runs.items() if any(run.is_done(rerun_diverged) for run in found)}
+
+
+@contextmanager
+def interruptible(progress: SweepProgress) -> Iterator[None]:
+    """SIGINT and SIGTERM end the block once, and it is said how to go on; a second one does not disturb its closing.
+
+    `mlflow run` passes on as SIGTERM the Ctrl-C that reaches us too.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped: {progress.settled} of {progress.num_cells} cells are done; to go on, run the same command")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def check_cells(spec: SweepSpec, dataset: Dataset) -> int:
@@ -76,25 +166,6 @@ def check_cells(spec: SweepSpec, dataset: Dataset) -> int:
         check_checkpoint(config, current_uri())
         lengths.append(length)
     return max(lengths)
-
-
-def _place(options: SweepOptions, spec: SweepSpec, record: SweepRecord, resources: Resources) -> "Place":
-    from sweeps.worker import Place
-
-    return Place(
-        base=dict(spec.base),
-        record=record,
-        data_dir=options.data_folder,
-        model_folder=options.model_folder,
-        num_threads=resources.cpus,
-        home=Path.cwd(),
-        save_model=options.save_model,
-        scores_train=options.select_by == BY_TRAIN,
-    )
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def print_table(record: SweepRecord) -> None:

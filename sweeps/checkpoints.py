@@ -26,7 +26,7 @@ def check_checkpoint(config: TrialConfig, tracking_uri: str) -> None:
     if URI.match(config.checkpoint):
         if config.checkpoint != shown(config.checkpoint):
             raise UserError("checkpoint: a URI is recorded as it is; leave out its user name, password and query")
-        _find(config.checkpoint, config.checkpoint_step, tracking_uri)
+        resolve(config.checkpoint, config.checkpoint_step, tracking_uri)
     else:
         find_checkpoint(config.checkpoint, config.checkpoint_step)
 
@@ -47,8 +47,12 @@ def checkpoint_folder(config: TrialConfig, tracking_uri: str, home: Path | None 
     return find_checkpoint(str((home or Path()) / Path(config.checkpoint).expanduser()), config.checkpoint_step)
 
 
-def _find(uri: str, step: int | None, tracking_uri: str) -> str:
-    """The URI of the folder with the weights."""
+def resolve(uri: str, step: int | None, tracking_uri: str) -> str:
+    """The URI of the folder with the weights, its step said.
+
+    Raises:
+        UserError: when they are not there.
+    """
     from mlflow.artifacts import list_artifacts
 
     with _reading(uri):
@@ -85,7 +89,7 @@ def _fetch(uri: str, step: int | None, tracking_uri: str) -> "tempfile.Temporary
     """The weights in a folder ``model`` of a folder that goes when it is no longer cached."""
     from mlflow.artifacts import download_artifacts
 
-    found = _find(uri, step, tracking_uri)
+    found = resolve(uri, step, tracking_uri)
     folder = tempfile.TemporaryDirectory(prefix="polymath-checkpoint-")
     with _reading(found):
         fetched = Path(download_artifacts(artifact_uri=found, dst_path=folder.name, tracking_uri=tracking_uri))

@@ -3,17 +3,19 @@
 Importing this module is cheap; Ray comes in when a session starts.
 """
 
+import json
 import logging
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sweeps.connection import current_uri, shown
 from sweeps.spec import SweepOptions
 from trainer.errors import UserError, first_line
 
@@ -29,16 +31,25 @@ RAY_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the record of what ran is the tracking store, not Tune's
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
 CONNECT_TIMEOUT_S = 5
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what `ray job submit` tells its driver; the cluster's address is in RAY_ADDRESS
+PACKAGES = ("trainer", "sweeps")  # what workers run
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What each trial takes: CPU threads, a GPU or a share of one, and how many trials fit side by side."""
+    """What each trial takes: CPU threads, a GPU or a share of one, and how many trials fit side by side.
+
+    Attributes:
+        is_shared_machine: whether all workers are on this machine and may read its files by their paths.
+    """
 
     cpus: int
     gpus: float
     num_side_by_side: int
+    is_shared_machine: bool = True
 
 
 def local_gpus() -> int:
@@ -52,25 +63,52 @@ def local_gpus() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def fit_resources(options: SweepOptions, cpus: float, gpus: float, where: str) -> Resources:
-    """What a trial asks for, checked against what there is.
+def fit_resources(options: SweepOptions, machines: Sequence[tuple[float, float]], where: str) -> Resources:
+    """What a trial asks for, checked against what there is: a trial runs on one machine, on one GPU at most.
+
+    Args:
+        machines: CPUs and GPUs of each.
+        where: what to call them.
 
     Raises:
-        UserError: when one trial asks for more than there is, or for more than one GPU.
+        UserError: when one trial asks for more than any machine has, or for more than one GPU.
     """
-    asked = (1.0 if gpus >= 1 else 0.0) if options.gpus_per_trial is None else options.gpus_per_trial
-    if asked > gpus:
-        remedy = "ask for at most that" if gpus else "give 0 to train on the CPU"
-        raise UserError(f"gpus_per_trial: {asked:g} asked for, but {where} has {gpus:g} GPUs; {remedy}")
+    most_cpus, most_gpus = (max(counts, default=0) for counts in zip((0.0, 0.0), *machines, strict=True))
+    asked = (1.0 if most_gpus >= 1 else 0.0) if options.gpus_per_trial is None else options.gpus_per_trial
+    if asked > most_gpus:
+        remedy = "ask for at most that" if most_gpus else "give 0 to train on the CPU"
+        raise UserError(f"gpus_per_trial: {asked:g} asked for, but {where} has {most_gpus:g} GPUs; {remedy}")
     if asked > 1:
         raise UserError(f"gpus_per_trial: {asked:g} is not allowed, a trial trains on one GPU; give 1 or a fraction")
-    if options.cpus_per_trial > cpus:
+    if options.cpus_per_trial > most_cpus:
         raise UserError(
-            f"cpus_per_trial: {options.cpus_per_trial} asked for, but {where} has {cpus:g} CPUs; ask for at most that"
+            f"cpus_per_trial: {options.cpus_per_trial} asked for, but {where} has {most_cpus:g} CPUs; "
+            "ask for at most that"
         )
-    per_gpu = int(1 / asked + 1e-9) if asked else 0  # a trial is on one GPU; 1 / 0.2 is a hair below 5
-    fitting = min(cpus // options.cpus_per_trial, int(gpus) * per_gpu if asked else cpus)
-    return Resources(cpus=options.cpus_per_trial, gpus=asked, num_side_by_side=int(fitting))
+    fitting = sum(_num_fitting(options.cpus_per_trial, asked, cpus, gpus) for cpus, gpus in machines)
+    if not fitting:
+        raise UserError(
+            f"gpus_per_trial: no machine of {where} has both {options.cpus_per_trial} CPUs and {asked:g} GPUs; "
+            "ask for fewer CPUs"
+        )
+    return Resources(cpus=options.cpus_per_trial, gpus=asked, num_side_by_side=fitting)
+
+
+def _num_fitting(cpus_asked: int, gpus_asked: float, cpus: float, gpus: float) -> int:
+    """How many trials fit on a machine."""
+    by_cpus = int(cpus // cpus_asked)
+    if not gpus_asked:
+        return by_cpus
+    per_gpu = int(1 / gpus_asked + 1e-9)  # a trial is on one GPU; 1 / 0.2 is a hair below 5
+    return min(by_cpus, int(gpus) * per_gpu)
+
+
+def credentials() -> dict[str, str]:
+    """With what this process opens the tracking server: for the environment of workers, never for eyes.
+
+    Not for Ray's ``runtime_env``: its dashboard shows that to everyone.
+    """
+    return {name: value for name in CREDENTIALS if (value := os.environ.get(name))}
 
 
 def cluster_token() -> dict[str, str]:
@@ -84,27 +122,51 @@ def cluster_token() -> dict[str, str]:
 
 @contextmanager
 def ray_session(options: SweepOptions) -> Iterator[Resources]:
-    """Connects to the cluster asked for, or starts Ray on this machine's loopback interface; yields a trial's share.
+    """Connects to a cluster, or starts Ray on this machine's loopback interface; yields a trial's share.
+
+    A driver that ``ray job submit`` started runs on the job's cluster where no other is asked for.
 
     Raises:
-        UserError: when there is no cluster at ray_address, or it is too small for one trial.
+        UserError: when there is no cluster at ray_address, it is too small for one trial, or its machines cannot reach
+            the tracking store.
     """
-    if options.ray_address is None:
-        fit_resources(options, os.cpu_count() or 1, local_gpus(), "this machine")
-    settings = RAY_SETTINGS | (LOOPBACK if options.ray_address is None else cluster_token())
+    address = options.ray_address or ("auto" if JOB in os.environ else None)
+    if address is None:
+        fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
+    settings = RAY_SETTINGS | (LOOPBACK if address is None else cluster_token() | JOINING)
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
 
     started_here = not ray.is_initialized()
     if started_here:
-        _connect(options.ray_address)
+        _connect(address)
     try:
-        there = ray.cluster_resources()
-        where = "this machine" if options.ray_address is None else f"the cluster at {options.ray_address}"
-        yield fit_resources(options, there.get("CPU", 0), there.get("GPU", 0), where)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
+        if address is None:
+            yield fit_resources(options, machines, "this machine")
+            return
+        _check_reach(current_uri(), nodes)
+        where = f"the largest machine of the cluster at {address}"
+        yield replace(fit_resources(options, machines, where), is_shared_machine=False)
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _check_reach(tracking_uri: str, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a tracking store in a file of this machine, where workers are on others too.
+
+    Raises:
+        UserError: naming one of them.
+    """
+    is_file = tracking_uri.startswith(("sqlite", "file:", "/", "."))
+    others = sorted({node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()})
+    if is_file and others:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {shown(tracking_uri)} is on this machine, and trials on {others[0]} cannot write to "
+            "it; start `mlflow server` where all machines reach it, and give its address, e.g. http://HOST:5000"
+        )
 
 
 def _named(address: str) -> str:
@@ -123,7 +185,7 @@ def _connect(address: str | None) -> None:
     """Starts Ray on this machine (None), or joins the cluster at an address.
 
     Raises:
-        UserError: when nothing answers there.
+        UserError: when nothing answers there, or it does not let us in.
     """
     import ray
 
@@ -137,10 +199,39 @@ def _connect(address: str | None) -> None:
             raise ValueError("give auto, HOST:PORT or ray://HOST:PORT")
         # Ray itself would go on trying for minutes.
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-        ray.init(address=address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"ray_address: no Ray cluster answers at {address!r} ({first_line(error)}); "
-            "start one with `ray start --head`, give its token in RAY_AUTH_TOKEN if it asks for one, "
-            "or leave ray_address out to use this machine"
+            "start one with `ray start --head`, or leave ray_address out to use this machine"
         ) from None
+    try:
+        with _silent_stderr():
+            ray.init(address=address, runtime_env=our_code(), **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"ray_address: the Ray cluster at {address!r} does not let us in ({first_line(error)}); "
+            f"give its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and see that it runs Ray {ray.__version__} too"
+        ) from None
+
+
+def our_code() -> dict[str, Any]:
+    """The ``runtime_env`` that brings this very code to machines without a checkout; empty where a job brings its own.
+
+    See docs.ray.io/en/latest/ray-core/handling-dependencies.html.
+    """
+    job = json.loads(os.environ.get(JOB, "{}")).get("runtime_env") or {}
+    root = Path(__file__).parents[1]
+    return {} if "py_modules" in job else {"py_modules": [str(root / package) for package in PACKAGES]}
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Inside the block nothing reaches the terminal's stderr: Ray's core writes its tries there, a line a second."""
+    before = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)

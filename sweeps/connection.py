@@ -5,7 +5,9 @@ MLflow is imported here only when a store is opened: the import takes seconds.
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +21,17 @@ if TYPE_CHECKING:
 
 # MLflow repeats a request that fails for minutes; at the start of a command one wants to hear of it sooner.
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# Where a request is repeated by us: MLflow tries once, and an upload may take as long as MLflow allows it.
+UPLOAD = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+ONE_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# How a server says that it, its database or a proxy in front of it cannot serve now.
+UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)
+# MLflow reports these as bad requests: no connection free or alive, two requests that insert the same at once.
+TRANSIENT = re.compile(r"QueuePool limit|already closed|Can't reconnect|UniqueViolation|UNIQUE constraint failed")
 QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+_borrowed = Counter[str]()  # settings in the environment -> the number of blocks of impatient() that need them
+_lock = threading.Lock()
 REMEDY = "set MLFLOW_TRACKING_URI to a store, e.g. sqlite:////home/me/mlflow.db or http://HOST:5000"
 
 
@@ -98,23 +110,61 @@ def answering(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Inside the block MLflow gives up on a server that does not answer after seconds, not minutes."""
-    before = {name: os.environ.get(name) for name in IMPATIENCE}
-    os.environ.update({name: value for name, value in IMPATIENCE.items() if before[name] is None})
+def impatient(settings: Mapping[str, str] = ONE_TRY) -> Iterator[None]:
+    """Inside the block MLflow gives up on a server that does not answer after seconds, not minutes.
+
+    What the user has set stays as it is. MLflow reads its settings from the environment at each request, so other
+    threads feel this too; the last one to leave its block puts everything back.
+    """
+    with _lock:
+        names = [name for name in settings if name in _borrowed or name not in os.environ]
+        _borrowed.update(names)
+        os.environ.update({name: settings[name] for name in names if _borrowed[name] == 1})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
+        with _lock:
+            _borrowed.subtract(names)
+            for name in [name for name in names if not _borrowed[name]]:
+                del _borrowed[name]
                 os.environ.pop(name, None)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the tracking server, its database or the way to it is away for a while; False for a refusal."""
+    import requests
+    import urllib3
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy import exc
+
+    away = (
+        *(ConnectionError, TimeoutError, urllib3.exceptions.HTTPError, exc.OperationalError, exc.InterfaceError),
+        *(exc.TimeoutError, requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError),
+        requests.exceptions.ChunkedEncodingError,
+    )
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, MlflowException) and error.error_code != "INTERNAL_ERROR":  # the server did answer
+        return error.error_code in UNAVAILABLE or bool(TRANSIENT.search(error.message))
+    for cause in _chain(error):
+        if isinstance(cause, requests.HTTPError) and cause.response is not None:
+            return cause.response.status_code in UNAVAILABLE_STATUS
+        if isinstance(cause, away):
+            return True
+    return False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came of: MLflow wraps what its HTTP client and its database raise."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _cause(error: BaseException) -> BaseException:
     """The operating system's "connection refused" behind MLflow's "max retries exceeded"; else the error itself."""
-    root = error
-    while (earlier := root.__cause__ or root.__context__) is not None:
-        root = earlier
+    *_, root = _chain(error)
     return root if isinstance(root, OSError) else error
 
 

@@ -21,7 +21,7 @@ from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MIN_REHEARSED = 12  # cells; a smaller sweep's first trial tells as much as soon
 LAST_TRIALS = 20  # that an estimate looks back at
@@ -68,19 +68,24 @@ def print_plan(options: SweepOptions, spec: SweepSpec, dataset: Dataset, max_len
 
 
 def print_estimate(
-    spec: SweepSpec, dataset: Dataset, record: SweepRecord, resources: Resources, rehearse: "Callable[[], float]"
+    cells: "Sequence[TrialConfig]",
+    dataset: Dataset,
+    record: SweepRecord,
+    resources: Resources,
+    rehearse: "Callable[[], float]",
 ) -> None:
     """Says about how long the sweep will train, from the speed of earlier trials or of a rehearsal.
 
     Args:
+        cells: what is left to be run.
         rehearse: trains a few steps of the first cell where a trial would, and returns examples per second.
     """
-    first = next(iter(spec.cells.values()))
+    first = cells[0]
     if "num_epochs" not in first.settings():
         return  # not trained in steps: done in seconds
     speeds = earlier_speeds(first, record)
     source = f"{len(speeds)} earlier trial{'s' * (len(speeds) > 1)}"
-    if not speeds and len(spec) >= MIN_REHEARSED:
+    if not speeds and len(cells) >= MIN_REHEARSED:
         source = "a rehearsal of one cell"
         try:
             speeds = [rehearse()]
@@ -91,8 +96,8 @@ def print_estimate(
         print("estimate: none yet, the first trial that finishes gives one", flush=True)
         return
     speed = statistics.median(speeds)
-    seconds = sum(num_examples(config, dataset) for config in spec.cells.values()) / speed
-    side_by_side = min(resources.num_side_by_side, len(spec))
+    seconds = sum(num_examples(config, dataset) for config in cells) / speed
+    side_by_side = min(resources.num_side_by_side, len(cells))
     share = seconds * resources.gpus / 3600
     hours = f"{share:.2g} GPU-hours" if resources.gpus else f"{seconds * resources.cpus / 3600:.2g} CPU-hours"
     never_stops = first.definition.checkpoint == "final" and first.stop_at_loss is None

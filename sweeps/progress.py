@@ -32,7 +32,7 @@ class SweepProgress:
     ) -> None:
         self.num_cells, self._name = num_cells, name
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.done = self.failed = self.diverged = 0
+        self.found = self.done = self.failed = self.diverged = 0
         self._running: set[str] = set()
         self.best: float | None = None
         self.started = time.monotonic()
@@ -60,6 +60,20 @@ class SweepProgress:
         """How many trials have started and not ended."""
         return len(self._running)
 
+    @property
+    def settled(self) -> int:
+        """How many cells need nothing more: done before or elsewhere, done here, or failed."""
+        return self.found + self.done + self.failed
+
+    def say(self, text: str) -> None:
+        """A line about the sweep as a whole."""
+        self.console.print(text, markup=False)
+
+    def found_done(self) -> None:
+        """A cell turned out to be done by an earlier sweep, or by another driver."""
+        self.found += 1
+        self._refresh()
+
     def trial_started(self, point: dict[str, Any]) -> None:
         """A trial began."""
         self._running.add(self._name(point))
@@ -71,8 +85,10 @@ class SweepProgress:
         self._refresh()
 
     def trial_finished(self, point: dict[str, Any], result: dict[str, Any]) -> None:
-        """A trial ended by itself, diverged or not."""
-        self._running.discard(self._name(point))
+        """A trial ended by itself, diverged or not; or it was not to be had here, which is nothing to tell."""
+        self.trial_interrupted(point)
+        if result["outcome"] not in ("finished", "diverged"):
+            return
         self.done += 1
         if result["outcome"] == "diverged":
             self.diverged += 1
@@ -83,10 +99,20 @@ class SweepProgress:
         self._line(point, f"{said}, {result['epoch']} epochs, {duration(result['time_total_s'])}")
 
     def trial_failed(self, point: dict[str, Any], reason: str) -> None:
-        """A trial ended with an error."""
-        self._running.discard(self._name(point))  # one that died while it was starting is not in there
+        """A trial ended with an error, for good."""
+        self.trial_interrupted(point)
         self.failed += 1
         self._line(point, f"FAILED: {reason}")
+
+    def trial_recovers(self, point: dict[str, Any], reason: str) -> None:
+        """A trial's process failed or died; the trial goes on in another."""
+        self.trial_interrupted(point)
+        self.say(f"{self._name(point)}: taken up again after {reason}")
+
+    def trial_interrupted(self, point: dict[str, Any]) -> None:
+        """A trial no longer runs."""
+        self._running.discard(self._name(point))  # one that died while it was starting is not in there
+        self._refresh()
 
     def _consider(self, score: float) -> None:
         if math.isfinite(score):  # a diverged trial reports -inf
@@ -97,18 +123,17 @@ class SweepProgress:
         parts = [f"{self.running} running", f"{self.failed} failed", f"{self.diverged} diverged"]
         if self.best is not None:
             parts.append(f"best valid {self.best:.4f}")
-        if 0 < ended < self.num_cells:
-            left = (time.monotonic() - self.started) / ended * (self.num_cells - ended)
+        if ended and self.settled < self.num_cells:
+            left = (time.monotonic() - self.started) / ended * (self.num_cells - self.settled)
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
     def _refresh(self) -> None:
-        self._bar.update(self._task, completed=self.done + self.failed, description=self._summary())
+        self._bar.update(self._task, completed=self.settled, description=self._summary())
 
     def _line(self, point: dict[str, Any], said: str) -> None:
         self._refresh()
-        ended = self.done + self.failed
-        line = f"[{ended}/{self.num_cells}] {self._name(point)}: {said}"
+        line = f"[{self.settled}/{self.num_cells}] {self._name(point)}: {said}"
         if not self.console.is_terminal:
             line += f" ({self._summary()})"
         self.console.print(line, markup=False)

@@ -7,7 +7,15 @@ A sweep is a run with ``KIND = "sweep"``; its trials are child runs (``mlflow.pa
 
 PREFIX = "polymath."  # of every tag that is ours
 KIND = "polymath.kind"  # "sweep" or "trial"
-CELL = "polymath.cell"  # trial: hash of its whole config
+CELL = "polymath.cell"  # trial of a sweep: its key in the cell ledger, see sweeps.ledger
+MEMBER = "polymath.sweep."  # trial: followed by a sweep's run id, "true" where that sweep counts it as its own
+DRIVER = "polymath.driver"  # trial: run id of the sweep that opened its run
+CLAIM = "polymath.claim."  # trial: params, followed by 0, 1, ...: who trains it, "<run id of a sweep> <an id>"
+RETRIES = "polymath.retries"  # trial: how often its sweep had to begin again after a failure
+RETRY = "polymath.retry."  # trial: followed by 1, 2, ...: why it was taken up again, in one line
+HEARTBEAT = "polymath.heartbeat"  # sweep: a JSON object that changes while its driver lives
+MODEL_DIGEST = "polymath.model_digest"  # trial: digest of the files of its model and checkpoint
+NUMBERS = "polymath.numbers"  # trial: trainer.version.NUMBERS
 SELECT_BY = "polymath.select_by"  # sweep: the score by which a setting is chosen, one of CRITERIA
 OUTCOME = "polymath.outcome"  # trial: "finished", "diverged" or "failed"
 FAILURE = "polymath.failure"  # failed trial: the error in one line

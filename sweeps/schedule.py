@@ -1,49 +1,75 @@
-"""Runs a sweep's cells as Ray Tune trials.
+"""Runs cells as Ray Tune trials.
 
-Optuna holds the grid as points enqueued through OptunaSearch, one for each cell: every cell runs exactly once, in our
-order, and asking costs the same for the last cell as for the first. Its GridSampler searches the whole grid at each
-ask (over 200 ms at 3,000 cells), repeats cells beyond the grid's size, and can lay out full products only.
+Optuna holds the cells as points enqueued through OptunaSearch: every cell runs exactly once, in our order, and asking
+costs the same for the last cell as for the first. Its GridSampler searches the whole grid at each ask (over 200 ms at
+3,000 cells), repeats cells beyond the grid's size, and can lay out full products only.
+
+Tune's own record of what ran is not used: it is gone with its driver. What has been done stands in the tracking store.
 """
 
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.cluster import Resources
 from sweeps.progress import SweepProgress
-from sweeps.spec import SweepSpec
-from sweeps.worker import SCORE
+from sweeps.worker import FAILED, MAX_RETRIES, SCORE
+
+DIED = "died"  # outcome of a cell whose workers died, or could not record why they failed
 
 
-def run_cells(spec: SweepSpec, trainable: type[tune.Trainable], resources: Resources, progress: SweepProgress) -> None:
-    """Runs every cell of the grid once, in order, as many side by side as there is room for.
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What became of a cell that was run.
+
+    Attributes:
+        outcome: what its worker said, or DIED.
+        num_failures: how many of its workers died.
+        error: the traceback that Tune has, where the outcome is DIED.
+    """
+
+    point: dict[str, Any]
+    outcome: str
+    num_failures: int = 0
+    error: str = ""
+
+
+def run_cells(
+    points: Sequence[Mapping[str, Any]], trainable: type[tune.Trainable], resources: Resources, progress: SweepProgress
+) -> list[Ended]:
+    """Runs every cell once, in order, as many side by side as there is room for.
 
     Args:
+        points: the cells' places on the axes.
         trainable: is given a cell's point as its config.
         resources: what each trial takes.
-        progress: told as trials start, report, end and fail; a failed trial does not stop the sweep.
+        progress: told as trials start, report, end and fail; a failed trial does not stop the others.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    points = spec.points()
     search = OptunaSearch(
-        {name: CategoricalDistribution([*dict.fromkeys(point[name] for point in points)]) for name in spec.axes},
-        points_to_evaluate=points,
+        {name: CategoricalDistribution([*dict.fromkeys(point[name] for point in points)]) for name in points[0]},
+        points_to_evaluate=[dict(point) for point in points],
         metric=SCORE,
         mode="max",
         sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is an enqueued point
     )
     # Tune starts one worker at a time for a searcher; with short trials a second one would never come up.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_side_by_side)
+    # Tune would copy the cloud's keys into what Ray's dashboard and logs show; workers find their own.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    callback = ProgressCallback(progress)
     with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune():
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
@@ -51,10 +77,12 @@ def run_cells(spec: SweepSpec, trainable: type[tune.Trainable], resources: Resou
             run_config=tune.RunConfig(
                 storage_path=storage,
                 verbose=0,
-                callbacks=[ProgressCallback(progress)],
+                callbacks=[callback],
+                failure_config=tune.FailureConfig(max_failures=MAX_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+    return callback.ended
 
 
 @contextmanager
@@ -76,10 +104,11 @@ def error_line(text: str) -> str:
 
 
 class ProgressCallback(tune.Callback):
-    """Tune's callback interface onto a SweepProgress."""
+    """Tune's callback interface onto a SweepProgress; keeps what became of the cells."""
 
     def __init__(self, progress: SweepProgress) -> None:
         self.progress = progress
+        self.ended: list[Ended] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks; a display has nothing to save
@@ -93,7 +122,21 @@ class ProgressCallback(tune.Callback):
         self.progress.trial_reported(result[SCORE])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.progress.trial_finished(trial.config, trial.last_result)
+        result = trial.last_result
+        self.ended.append(Ended(point=trial.config, outcome=result["outcome"]))
+        if result["outcome"] == FAILED:
+            self.progress.trial_failed(trial.config, result["reason"])
+        else:
+            self.progress.trial_finished(trial.config, result)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.progress.trial_recovers(trial.config, error_line(_error_text(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.progress.trial_failed(trial.config, error_line(Path(trial.error_file).read_text(errors="replace")))
+        failures = max(1, trial.run_metadata.num_failures)
+        self.ended.append(Ended(point=trial.config, outcome=DIED, num_failures=failures, error=_error_text(trial)))
+        self.progress.trial_interrupted(trial.config)
+
+
+def _error_text(trial: Any) -> str:
+    return Path(trial.error_file).read_text(errors="replace") if trial.error_file else "its worker could not start"

@@ -60,6 +60,12 @@ class SweepOptions(Subject):
     ray_address: str | None = setting(
         None, help="Ray cluster to run on, e.g. auto or HOST:PORT; local: this machine alone", none="local"
     )
+    storage: str | None = setting(
+        None,
+        help="folder or URI, e.g. s3://BUCKET/PATH, in which unfinished trials keep their state, shared by all "
+        "machines of a cluster; auto: a folder of each machine's own",
+    )
+    rerun_diverged: bool = setting(False, help="whether cells whose trial diverged before are run again: true or false")
     save_model: bool = setting(False, help="whether each trial's tested model is logged to its run: true or false")
     dry_run: bool = setting(False, help="only print the cells, and run nothing: true or false")
     name: str | None = setting(None, help="the sweep's name in MLflow; auto: from task, grid and model")

@@ -4,19 +4,21 @@ Trials log from their own process, in batches, off the training thread. Run ids 
 ``mlflow run`` leaves ``MLFLOW_RUN_ID`` in the environment, which would fold all trials into one run.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps import recorded
-from sweeps.connection import answering, client, current_uri, impatient
-from sweeps.provenance import provenance_tags
-from sweeps.spec import SweepOptions, SweepSpec, cell_key, cell_name
-from sweeps.trial_logger import TrialLogger, text_of
+from sweeps.claims import close_run
+from sweeps.connection import answering, client, current_uri, impatient, shown
+from sweeps.provenance import provenance_files, provenance_tags
+from sweeps.spec import SweepOptions, SweepSpec
+from sweeps.trial_logger import text_of
 from sweeps.views import save_view
 from trainer.config import TrialConfig
 from trainer.data import training_part
@@ -30,14 +32,15 @@ if TYPE_CHECKING:
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-def start_trial(store: "MlflowClient", run_id: str, config: TrialConfig, dataset: Dataset) -> TrialLogger:
-    """Makes a run a trial's: its cell as tags, its data as dataset inputs; what follows is the logger's."""
+def describe_trial(
+    store: "MlflowClient", run_id: str, config: TrialConfig, dataset: Dataset, more_tags: Mapping[str, str]
+) -> None:
+    """Makes a run a trial's: what its data is as tags and as dataset inputs; may be done again."""
     from mlflow.entities import RunTag
 
-    tags = {recorded.KIND: "trial", recorded.CELL: cell_key(config), **data_tags(config.definition, dataset)}
+    tags = {recorded.KIND: "trial", **data_tags(config.definition, dataset), **more_tags}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     store.log_inputs(run_id, datasets=dataset_inputs(config.task, training_part(dataset, config)))
-    return TrialLogger(store, run_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,10 @@ class SweepRecord:
     """Where a sweep is recorded: all that a trial's process needs to open its own run under it.
 
     Attributes:
+        run_id: of the sweep's own run; it also names the sweep's driver to others.
+        tags: of every run of the sweep.
         more_axes: fields that belong to a trial's name, since trials differ on them.
+        rerun_diverged: whether a diverged trial leaves its cell to be done.
     """
 
     tracking_uri: str = field(repr=False)
@@ -53,39 +59,39 @@ class SweepRecord:
     run_id: str
     tags: dict[str, str]
     more_axes: tuple[str, ...] = ()
+    rerun_diverged: bool = False
 
-    def start_trial(self, config: TrialConfig, dataset: Dataset) -> TrialLogger:
-        """Opens the child run of a trial."""
-        store, title = client(self.tracking_uri), cell_name(config, self.more_axes)
-        run = store.create_run(self.experiment_id, tags={**self.tags, recorded.PARENT: self.run_id}, run_name=title)
-        return start_trial(store, run.info.run_id, config, dataset)
+    @property
+    def store_id(self) -> str:
+        """16 hex digits that name the experiment among all of all stores."""
+        return hashlib.sha256(f"{shown(self.tracking_uri)} {self.experiment_id}".encode()).hexdigest()[:16]
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Ends the sweep's own run, and any trial's run that its process could not end, when the block is left."""
+        """Ends the sweep's own run, and any trial's run that it leaves open, when the block is left."""
         status: Status = "FINISHED"
         reason = "the trial's process ended without a word"
+        patience: AbstractContextManager[None] = nullcontext()
         try:
             yield
         except KeyboardInterrupt:
-            status, reason = "KILLED", "the sweep was interrupted"
+            status, reason, patience = "KILLED", "the sweep was interrupted", impatient()
             raise
         except BaseException as error:
             status, reason = "FAILED", f"the sweep ended: {first_line(error)}"
             raise
         finally:
-            self.close_unfinished("KILLED" if status == "KILLED" else "FAILED", reason)
-            client(self.tracking_uri).set_terminated(self.run_id, status)
+            with patience:
+                self.close_unfinished("KILLED" if status == "KILLED" else "FAILED", reason)
+                client(self.tracking_uri).set_terminated(self.run_id, status)
 
     def close_unfinished(self, status: Status, reason: str) -> int:
-        """Ends child runs that are still open because their process died; returns how many."""
+        """Ends this driver's trial runs that are still open; returns how many."""
         store = client(self.tracking_uri)
-        query = f"tags.`{recorded.PARENT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
+        query = f"tags.`{recorded.DRIVER}` = '{self.run_id}' and attributes.status = 'RUNNING'"
         unfinished = store.search_runs([self.experiment_id], query, max_results=1000)
         for run in unfinished:
-            store.set_tag(run.info.run_id, recorded.OUTCOME, "failed")
-            store.set_tag(run.info.run_id, recorded.FAILURE, reason)
-            store.set_terminated(run.info.run_id, status)
+            close_run(store, run.info.run_id, status, reason)
         return len(unfinished)
 
 
@@ -103,18 +109,21 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
     uri = current_uri()
     with answering(uri), impatient():
         store = client(uri)
-        run = store.get_run(run_id) if run_id else store.create_run(_experiment_id(store), run_name=title)
+        run = store.get_run(run_id) if run_id else store.create_run(find_experiment(store, None), run_name=title)
         own = {name: value for name, value in tags.items() if name not in run.data.tags}  # what MLflow set, stays
         for name, value in {**own, "mlflow.runName": title}.items():
             store.set_tag(run.info.run_id, name, value)
+    with answering(uri):
+        for name, text in provenance_files(run if run_id else None).items():
+            store.log_text(run.info.run_id, text, name)
     return uri, run
 
 
-def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id: str | None) -> SweepRecord:
+def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, made_by_mlflow: str | None) -> SweepRecord:
     """Opens the sweep's run, with its options as params and its cells as an artifact.
 
     Args:
-        run_id: the run that ``mlflow run`` made; None to make one.
+        made_by_mlflow: id of the run that ``mlflow run`` made; None to make one.
 
     Raises:
         UserError: when the tracking store does not answer.
@@ -123,7 +132,7 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
 
     tags = provenance_tags()
     own = {recorded.KIND: "sweep", recorded.SELECT_BY: options.select_by, **data_tags(options.definition, dataset)}
-    uri, run = open_run(options.title(), run_id, {**tags, **own})
+    uri, run = open_run(options.title(), made_by_mlflow, {**tags, **own})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
     store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
@@ -134,7 +143,12 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, run_id:
         store.log_dict(run_id, cells_record(spec), recorded.CELLS)
     save_view(store, run.info.experiment_id, run_id, spec.more_axes)
     return SweepRecord(
-        tracking_uri=uri, experiment_id=run.info.experiment_id, run_id=run_id, tags=tags, more_axes=spec.more_axes
+        tracking_uri=uri,
+        experiment_id=run.info.experiment_id,
+        run_id=run_id,
+        tags=tags,
+        more_axes=spec.more_axes,
+        rerun_diverged=options.rerun_diverged,
     )
 
 
@@ -151,8 +165,13 @@ def _distinct_inputs(task: str, dataset: Dataset, spec: SweepSpec) -> "Iterator[
     return (dataset_inputs(task, training_part(dataset, config)) for config in by_part.values())
 
 
-def _experiment_id(store: "MlflowClient") -> str:
-    """The experiment that MLflow's environment variables name, made if need be; else MLflow's default one."""
+def find_experiment(store: "MlflowClient", run_id: str | None) -> str:
+    """The id of the experiment that a run is in, or without one of that which MLflow's environment variables name.
+
+    That is made if need be; without a name it is MLflow's default one.
+    """
+    if run_id:
+        return str(store.get_run(run_id).info.experiment_id)
     experiment_id, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if experiment_id or not name:
         return experiment_id or "0"

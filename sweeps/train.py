@@ -4,13 +4,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeps import recorded
+from sweeps.cell_record import spool_folder
 from sweeps.checkpoints import check_checkpoint, checkpoint_folder
 from sweeps.connection import client, current_uri, shown
 from sweeps.provenance import provenance_tags
 from sweeps.spec import cell_name
-from sweeps.tracking import SweepRecord, open_run, start_trial
+from sweeps.tracking import describe_trial, open_run
+from sweeps.trial_logger import Opened, TrialLogger
 from trainer.commandline import run
 from trainer.settings import read_settings
+
+LAST_WORDS_S = 5.0  # that a failed trial's record may take
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,23 +34,27 @@ def main(arguments: Sequence[str]) -> int:
     given, tags = os.environ.get("MLFLOW_RUN_ID"), provenance_tags()
     title = f"{Path(config.task).name} {cell_name(config)}"
     uri, opened = open_run(title, given, tags)
+    store, run_id = client(uri), opened.info.run_id
     if given:
-        record = SweepRecord(tracking_uri=uri, experiment_id=opened.info.experiment_id, run_id=given, tags=tags)
-        logger = record.start_trial(config, dataset)
-    else:
-        logger = start_trial(client(uri), opened.info.run_id, config, dataset)
-    print(f"recorded in run {logger.run_id} of {shown(uri)}", flush=True)
+        child = {**tags, recorded.PARENT: given}
+        run_id = store.create_run(opened.info.experiment_id, tags=child, run_name=cell_name(config)).info.run_id
+    describe_trial(store, run_id, config, dataset, {})
+    logger = TrialLogger(store, lambda: Opened(run_id=run_id, num_recorded={}), spool_folder("train"))
+    print(f"recorded in run {run_id} of {shown(uri)}", flush=True)
     try:
         checkpoint = checkpoint_folder(config, uri)
         for report in begin_trial(config, logger, data_dir=settings.folder, checkpoint_folder=checkpoint):
+            logger.check()
             print(f"epoch {report.epoch}, step {report.step}: valid {report.valid_score:.4f}", flush=True)
             if report.result is not None:
                 logger.finish(report.result)
                 metrics = report.result.metrics
                 scores = [f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("test/")]
-                print(", ".join([report.result.outcome, *scores]))
+                print(", ".join([report.result.outcome, *scores]), flush=True)
+        logger.wait(None)
     except BaseException as error:
         logger.fail(error)
+        logger.wait(LAST_WORDS_S)
         raise
     return 0
 

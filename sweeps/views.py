@@ -34,7 +34,7 @@ def view_state(run_id: str, more_axes: Sequence[str] = ()) -> dict[str, Any]:
     """
     widths = {**{f"params.`{name}`": 110 for name in more_axes}, **COLUMN_WIDTHS}
     return {
-        "searchFilter": f"tags.`{recorded.PARENT}` = '{run_id}'",
+        "searchFilter": f"tags.`{recorded.MEMBER}{run_id}` = 'true'",
         "orderByKey": "metrics.`valid/score`",
         "orderByAsc": False,
         "startTime": "ALL",

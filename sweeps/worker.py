@@ -1,25 +1,50 @@
 """A trial inside a Ray worker: the bridge from Ray Tune to the trainer.
 
 Workers are reused: torch and transformers are imported once a process, and data and weights stay loaded between
-trials (the caches in ``trainer.data`` and ``trainer.models``).
+trials (the caches in ``trainer.data`` and ``trainer.models``). A worker may die at any moment: after every evaluation
+the trial's state is put into the storage, and whoever is given the cell next goes on from there.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray import tune
 
-from sweeps.checkpoints import checkpoint_folder
+from sweeps.cell_record import CellRecord
+from sweeps.claims import Taken
 from sweeps.cluster import Resources
+from sweeps.provenance import without_secrets
+from sweeps.spec import cell_key
+from sweeps.storage import Storage
+from sweeps.supplies import Supplies
 from sweeps.tracking import SweepRecord
 from sweeps.trial_logger import TrialLogger
 from trainer.config import Report, TrialConfig
+from trainer.errors import UserError, first_line
+from trainer.sources import cache_folder
+
+if TYPE_CHECKING:
+    from trainer.trial import Trial
 
 SCORE = "score"  # what Tune and Optuna are told; never NaN, which Optuna refuses
-WORST = -math.inf  # the score of a diverged trial
+WORST = -math.inf  # the score of a trial without one
+JOURNAL = "journal"  # name of the logger's journal in a saved state
+
+MAX_RETRIES = 3  # of a trial that failed
+OPENING_S = 10.0  # that a trial waits for its run; then it begins without, and the run is opened when the store is back
+CLOSING_S = 20.0  # that a worker waits until a trial's record is complete, before it takes the next
+LEAVING_S = 8.0  # that a worker waits for such records before it ends; Tune kills it after 10
+
+# What became of a cell, beside the outcomes of a trial.
+ELSEWHERE = "elsewhere"  # another driver has it, or it is done
+FAILED = "failed"  # for good, and recorded as such
+OUT_OF_MEMORY = "out of memory"  # to be tried again with a larger share of a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +52,34 @@ class Place:
     """Where trials run and read, and what they leave behind; nothing in here changes their numbers.
 
     Attributes:
-        home: the folder in which the sweep was started.
+        keys: a cell's config by its ``cell_key`` -> its key in the ledger.
+        gone: sweeps of which it is certain that their drivers have ended.
+        storage: where unfinished trials keep their state; None for a folder of each machine's own.
+        gpus: the share of a GPU that each trial has.
+        environment: what workers need to know to reach the tracking store; may be secret.
     """
 
     base: dict[str, Any]
     record: SweepRecord
-    data_dir: Path | None
-    model_folder: Path | None
+    keys: Mapping[str, str]
+    data_digest: str
+    supplies: Supplies
     num_threads: int
-    home: Path | None = None
+    storage: Storage | None = None
+    gone: frozenset[str] = frozenset()
+    gpus: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     save_model: bool = False
     scores_train: bool = False
+
+    def config(self, point: Mapping[str, Any]) -> TrialConfig:
+        """The cell at a point of the grid."""
+        return TrialConfig(**{**self.base, **point})
+
+
+def own_storage() -> Storage:
+    """The folder in which this machine keeps unfinished trials."""
+    return Storage(str(cache_folder() / "unfinished"))
 
 
 class WorkerTrial(tune.Trainable):
@@ -46,62 +88,163 @@ class WorkerTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], place: Place) -> None:  # type: ignore[override]
         from trainer import trial  # noqa: F401  (torch and transformers come in here, once a process)
 
+        os.environ.update(place.environment)
         self.place = place
+        self.incomplete: list[TrialLogger] = []
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         # The trial itself begins with its first step: Tune may give a cell for which this worker was started to another
         # one that came free meanwhile, and then this one must have recorded nothing.
         self.point = new_config
-        self.trial: Iterator[Report] | None = None
+        self.attempt: Attempt | None = None
         return True
 
-    def _config(self) -> TrialConfig:
-        return TrialConfig(**{**self.place.base, **self.point})
+    def step(self) -> dict[str, Any]:
+        if self.attempt is None:
+            self.attempt = Attempt(self.place, self.point)
+        told = self.attempt.step()
+        if told["done"] and not self.attempt.is_recorded:
+            self.incomplete.append(self.attempt.logger)
+        return told
 
-    def _open_run(self) -> TrialLogger:
-        from trainer.data import load_dataset
+    def cleanup(self) -> None:
+        """Before the worker ends: waits for the records of trials that ended while the tracking server was away."""
+        until = time.monotonic() + LEAVING_S
+        for logger in self.incomplete:
+            with suppress(Exception):
+                logger.wait(max(0.0, until - time.monotonic()))
 
-        config = self._config()
-        return self.place.record.start_trial(config, load_dataset(config.definition, self.place.data_dir))
 
-    def _begin(self) -> Iterator[Report]:
-        from trainer.trial import begin_trial
+class Attempt:
+    """One attempt at a cell: claims it, trains from the state that an earlier one left, and records it."""
 
-        place, config = self.place, self._config()
-        return begin_trial(
-            config,
-            self.logger,
-            data_dir=place.data_dir,
-            model_folder=place.model_folder,
-            checkpoint_folder=checkpoint_folder(config, place.record.tracking_uri, place.home),
-            num_threads=place.num_threads,
-            save_model=place.save_model,
-            scores_train=place.scores_train,
-        )
+    def __init__(self, place: Place, point: Mapping[str, Any]) -> None:
+        self.place, self.config = place, place.config(point)
+        self.storage = place.storage or own_storage()
+        self.key = place.keys[cell_key(self.config)]
+        self.state = f"{place.record.store_id}/{self.key}"
+        self.trial: Iterator[Report] | None = None
+        self.is_recorded = True  # unless the tracking server is away when the trial ends
 
     def step(self) -> dict[str, Any]:
-        if self.trial is None:
-            self.logger = self._open_run()
+        """Trains until the next evaluation; returns what Tune is told."""
         try:
-            self.trial = self.trial or self._begin()
-            report = next(self.trial)
-            if report.result is not None:
-                self.logger.finish(report.result)
+            if self.trial is None:
+                self._begin()
+            report = next(self.trial)  # type: ignore[arg-type]
+            self.logger.check()
+            if report.result is None:
+                self._save()
+                return {SCORE: WORST if math.isnan(report.valid_score) else report.valid_score, **_progress(report)}
+            self.logger.finish(report.result)
+            self.is_recorded = self.logger.wait(CLOSING_S)  # if not, it is completed while the next trial runs
+        except Taken:
+            self.logger.abandon(0)
+            self.trial = None
+            return _ended(ELSEWHERE)
+        except UserError as error:
+            return self._fail(error)
         except Exception as error:
-            self.logger.fail(error)
-            raise
-        told = {SCORE: WORST if math.isnan(report.valid_score) else report.valid_score, "epoch": report.epoch}
-        if report.result is None:
-            return {**told, "done": False}
+            return self._retry_or_fail(error)
         metrics = report.result.metrics
-        return {
-            **told,
-            SCORE: metrics.get("valid/score", WORST),
-            "test_score": metrics.get("test/score"),
-            "outcome": report.result.outcome,
-            "done": True,
-        }
+        told = _ended(report.result.outcome) | _progress(report)
+        return {**told, SCORE: metrics.get("valid/score", WORST), "test_score": metrics.get("test/score")}
+
+    def _begin(self) -> None:
+        from trainer.data import load_dataset
+
+        place = self.place
+        self.received = place.supplies.receive(self.config, place.record.tracking_uri)
+        dataset = load_dataset(self.config.definition, self.received.data_dir)
+        self.record = CellRecord(place.record, self.config, dataset, self.key, place.gone)
+        with self.storage.fetched(self.state) as saved:
+            if saved is None or not self._go_on(saved):
+                self._open("")
+                self.trial = self._build()
+        if dataset.digest != place.data_digest:
+            raise UserError(f"data_dir: the data on this machine differs ({dataset.digest}, not {place.data_digest})")
+
+    def _open(self, journal: str) -> None:
+        self.logger = self.record.logger(journal, self._forget)
+        self.logger.wait_open(OPENING_S)
+
+    def _build(self) -> "Iterator[Report]":
+        from trainer.trial import begin_trial
+
+        return begin_trial(
+            self.config,
+            self.logger,
+            data_dir=self.received.data_dir,
+            model_folder=self.received.model_folder,
+            checkpoint_folder=self.received.checkpoint_folder,
+            num_threads=self.place.num_threads,
+            save_model=self.place.save_model,
+            scores_train=self.place.scores_train,
+        )
+
+    def _go_on(self, saved: Path) -> bool:
+        """Takes up the state of an earlier attempt; False where it cannot be used, and nothing is open then."""
+        from trainer.state import StateError, read_notes
+
+        try:
+            journal = read_notes(saved)[JOURNAL]
+        except (StateError, KeyError):
+            return False
+        self._open(journal)
+        trial = cast("Trial", self._build())
+        try:
+            trial.restore(saved)
+        except StateError:
+            self.logger.abandon(0)
+            return False
+        self.trial = trial
+        return True
+
+    def _save(self) -> None:
+        """Puts the trial's state where the next attempt finds it; without it, that one begins anew."""
+        trial = cast("Trial", self.trial)
+        try:
+            self.storage.save(self.state, lambda path: trial.save(path, {JOURNAL: self.logger.journal()}))
+        except Exception as error:
+            self.logger.tag("state_not_saved", first_line(error))
+
+    def _forget(self) -> None:
+        self.storage.delete(self.state)
+
+    def _retry_or_fail(self, error: Exception) -> dict[str, Any]:
+        """Leaves the cell to another attempt, saying why, or records that it failed for good.
+
+        Raises:
+            RuntimeError: which makes Tune start a new attempt in a new process.
+        """
+        if not hasattr(self, "logger"):
+            raise error
+        is_short = type(error).__name__ == "OutOfMemoryError" and 0 < self.place.gpus < 1
+        if not is_short and self.record.retries >= MAX_RETRIES:
+            return self._fail(error)
+        self.logger.tag(self.record.retry_tag, without_secrets(first_line(error)))
+        self.logger.abandon(OPENING_S)
+        self.trial = None
+        if is_short:
+            return _ended(OUT_OF_MEMORY)
+        # Tune prints and logs what is raised: MLflow's errors may name the server with its password.
+        raise RuntimeError(without_secrets(first_line(error))) from None
+
+    def _fail(self, error: Exception) -> dict[str, Any]:
+        if not hasattr(self, "logger"):
+            raise error
+        self.logger.fail(error)
+        self.is_recorded = self.logger.wait(CLOSING_S)
+        return {**_ended(FAILED), "reason": without_secrets(first_line(error))}
+
+
+def _progress(report: Report) -> dict[str, Any]:
+    return {"epoch": report.epoch, "done": report.result is not None}
+
+
+def _ended(outcome: str) -> dict[str, Any]:
+    return {SCORE: WORST, "epoch": 0, "outcome": outcome, "done": True}
 
 
 def rehearse(place: Place, point: dict[str, Any], resources: Resources) -> float:
@@ -118,14 +261,15 @@ def _rehearse(place: Place, point: dict[str, Any]) -> float:
     from trainer.logger import SilentLogger
     from trainer.trial import Trial
 
-    config = TrialConfig(**{**place.base, **point})
-    folder = checkpoint_folder(config, place.record.tracking_uri, place.home)
+    os.environ.update(place.environment)
+    config = place.config(point)
+    received = place.supplies.receive(config, place.record.tracking_uri)
     trial = Trial(
         config,
         SilentLogger(),
-        data_dir=place.data_dir,
-        model_folder=place.model_folder,
-        checkpoint_folder=folder,
+        data_dir=received.data_dir,
+        model_folder=received.model_folder,
+        checkpoint_folder=received.checkpoint_folder,
         num_threads=place.num_threads,
     )
     return trial.rehearse()

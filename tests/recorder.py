@@ -75,6 +75,7 @@ class Recorder:
         """One trial at a point of the grid (the first one, but for what is given); returns its run id."""
         config = {**self.base, **{name: values[0] for name, values in self.axes.items()}, **point}
         tags = {**self.facts, recorded.KIND: "trial", recorded.PARENT: self.run_id, recorded.CELL: repr(config)}
+        tags[recorded.MEMBER + self.run_id] = "true"
         run_id = self.client.create_run(self.experiment, start_time=next(START), tags=tags).info.run_id
         texts = {name: text_of(value) for name, value in config.items()}
         names = ("valid/score", "test/score", "train/score")

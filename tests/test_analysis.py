@@ -162,7 +162,7 @@ def test_an_init_of_which_nothing_finished_is_still_a_row(experiment: str) -> No
 def test_a_trial_that_ended_before_it_recorded_its_settings_leaves_its_cell_missing(experiment: str) -> None:
     sweep = Recorder(experiment, seeds=2)
     sweep.trial("finished", (0.9, 0.9), seed=0)
-    tags = {**sweep.facts, recorded.KIND: "trial", recorded.PARENT: sweep.run_id, recorded.OUTCOME: "failed"}
+    tags = {**sweep.facts, recorded.KIND: "trial", recorded.MEMBER + sweep.run_id: "true", recorded.OUTCOME: "failed"}
     lost = sweep.client.create_run(experiment, tags=tags).info.run_id
     sweep.client.set_terminated(lost, "FAILED")
     assert selection(experiment).counts == {"finished": 1, "diverged": 0, "failed": 0, "running": 0, "missing": 1}

@@ -11,8 +11,10 @@ import pytest
 from sweeps.cluster import Resources
 from sweeps.plan import earlier_speeds, num_examples, print_estimate
 from sweeps.spec import SweepOptions
+from sweeps.storage import Storage
+from sweeps.supplies import Supplies
 from sweeps.tracking import SweepRecord
-from tests.trials import config
+from tests.trials import config, finish, start_trial
 from trainer.config import TrialConfig, TrialResult
 from trainer.tasks.task import Dataset
 
@@ -21,11 +23,11 @@ TWO_CORES = Resources(cpus=1, gpus=0, num_side_by_side=2)
 
 def finish_trial(sweep: SweepRecord, dataset: Dataset, speed: float) -> None:
     """A finished trial of the sweep's task and model that trained so many examples a second."""
-    logger = sweep.start_trial(config(), dataset)
+    logger = start_trial(sweep, config(), dataset)
     logger.params(config().settings())
     logger.metrics("examples_per_second", [speed], [1])
     metrics = {"test/score": 0.5, "examples_per_second": speed}
-    logger.finish(TrialResult(config=config(), outcome="finished", metrics=metrics, losses=[]))
+    finish(logger, TrialResult(config=config(), outcome="finished", metrics=metrics, losses=[]))
 
 
 def estimate(sweep: SweepRecord, dataset: Dataset, resources: Resources = TWO_CORES, **options: Any) -> str:
@@ -37,7 +39,7 @@ def estimate(sweep: SweepRecord, dataset: Dataset, resources: Resources = TWO_CO
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        print_estimate(spec, dataset, sweep, resources, rehearse)
+        print_estimate([*spec.cells.values()], dataset, sweep, resources, rehearse)
     return said.getvalue()
 
 
@@ -75,19 +77,25 @@ def test_a_large_sweep_without_earlier_trials_is_rehearsed_in_a_worker(
     splice_dataset: Dataset,
     dna_files: Path,
     tiny_model: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from sweeps.worker import Place, rehearse
 
-    spec = SweepOptions(task="splice", model=str(tiny_model), grid="compare", num_epochs=1).spec()
+    options = SweepOptions(task="splice", model=str(tiny_model), grid="compare", num_epochs=1, data_dir=str(dna_files))
+    spec = options.spec()
     place = Place(
         base=dict(spec.base),
         record=sweep,
-        data_dir=dna_files,
-        model_folder=tiny_model,
+        keys={},
+        data_digest=splice_dataset.digest,
+        supplies=Supplies.local(options),
+        storage=Storage(str(tmp_path)),
         num_threads=1,
     )
-    print_estimate(spec, splice_dataset, sweep, TWO_CORES, lambda: rehearse(place, spec.points()[0], TWO_CORES))
+    print_estimate(
+        [*spec.cells.values()], splice_dataset, sweep, TWO_CORES, lambda: rehearse(place, spec.points()[0], TWO_CORES)
+    )
     said = capsys.readouterr().out
     assert re.match(
         r"estimate: about \d+ s of training with 2 trials .* \([\d.e+]+ examples/s in a rehearsal of one cell\)", said
@@ -102,5 +110,5 @@ def test_a_rehearsal_that_fails_is_told_in_a_line_and_the_sweep_goes_on(
         raise RuntimeError("out of memory\nand much more")
 
     spec = SweepOptions(task="splice", grid="compare", seeds=6).spec()
-    print_estimate(spec, splice_dataset, sweep, TWO_CORES, rehearse)
+    print_estimate([*spec.cells.values()], splice_dataset, sweep, TWO_CORES, rehearse)
     assert capsys.readouterr().out == "estimate: none, the rehearsal failed (RuntimeError: out of memory)\n"

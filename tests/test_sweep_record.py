@@ -10,9 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweeps import recorded
-from sweeps.spec import cell_key
 from sweeps.tracking import SweepRecord
-from tests.trials import DONE, PATIENCE_S, config, failure
+from tests.trials import PATIENCE_S, config, failure, finish, start_trial
 from trainer.config import TrialConfig
 from trainer.tasks.task import Dataset
 
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 def test_a_trial_is_a_child_of_its_sweep_with_its_cell_and_its_data(
     store: MlflowClient, sweep: SweepRecord, splice_dataset: Dataset
 ) -> None:
-    logger = sweep.start_trial(config(), splice_dataset)
-    logger.finish(DONE)
-    run = store.get_run(logger.run_id)
+    run = store.get_run(finish(start_trial(sweep, config(), splice_dataset, "0123456789abcdef")))
     assert run.info.experiment_id == sweep.experiment_id and run.info.run_id != sweep.run_id
     expected = {
         recorded.PARENT: sweep.run_id,
         recorded.KIND: "trial",
-        recorded.CELL: cell_key(config()),
+        recorded.CELL: "0123456789abcdef",
+        recorded.DRIVER: sweep.run_id,
+        recorded.MEMBER + sweep.run_id: "true",
         recorded.METRIC: "accuracy",
         recorded.DATA_DIGEST: splice_dataset.digest,
         recorded.DATA_NOTE: "6 % subset",
@@ -94,23 +93,24 @@ def start_and_finish(sweep: SweepRecord, config: TrialConfig, dataset: Dataset, 
             barrier.wait()
 
     barrier.wait()
-    sweep.start_trial(config, dataset).finish(DONE)
+    finish(start_trial(sweep, config, dataset))
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alone(
     store: MlflowClient, sweep: SweepRecord, splice_dataset: Dataset, status: Any
 ) -> None:
-    finished, failed = (sweep.start_trial(config(), splice_dataset) for _ in range(2))
-    finished.finish(DONE)
+    failed, died = (start_trial(sweep, config(), splice_dataset) for _ in range(2))
     failed.fail(failure("its own reason"))
-    died = store.create_run(sweep.experiment_id, tags={recorded.PARENT: sweep.run_id}).info.run_id
-    stranger = store.create_run(sweep.experiment_id, tags={recorded.PARENT: "another sweep"}).info.run_id
-    ended = [store.get_run(logger.run_id) for logger in (finished, failed)]
+    assert failed.wait(PATIENCE_S) and failed.run_id and died.run_id
+    died.abandon(PATIENCE_S)
+    finished = finish(start_trial(sweep, config(), splice_dataset))
+    stranger = store.create_run(sweep.experiment_id, tags={recorded.DRIVER: "another sweep"}).info.run_id
+    ended = [store.get_run(run_id) for run_id in (finished, failed.run_id)]
 
     assert sweep.close_unfinished(status, "the power failed") == 1
 
-    run = store.get_run(died)
+    run = store.get_run(died.run_id)
     assert run.info.status == status and run.info.end_time is not None
     assert run.data.tags[recorded.OUTCOME] == "failed"
     assert run.data.tags[recorded.FAILURE] == "the power failed"
@@ -134,7 +134,7 @@ def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alo
 def test_leaving_a_sweep_ends_its_run_and_what_is_open_under_it(
     store: MlflowClient, sweep: SweepRecord, error: BaseException | None, status: str, trial_status: str, reason: str
 ) -> None:
-    died = store.create_run(sweep.experiment_id, tags={recorded.PARENT: sweep.run_id}).info.run_id
+    died = store.create_run(sweep.experiment_id, tags={recorded.DRIVER: sweep.run_id}).info.run_id
     caught = None
     try:
         with sweep.closing():

@@ -1,6 +1,12 @@
 """A trial's config, its results and an error, for tests of what is recorded of them."""
 
+import uuid
+
+from sweeps.cell_record import CellRecord
+from sweeps.tracking import SweepRecord
+from sweeps.trial_logger import TrialLogger
 from trainer.config import TrialConfig, TrialResult
+from trainer.tasks.task import Dataset
 
 DONE = TrialResult(config=TrialConfig(task="splice"), outcome="finished", metrics={"test/score": 0.5}, losses=[])
 DIVERGED = TrialResult(config=TrialConfig(task="splice"), outcome="diverged", metrics={}, losses=[])
@@ -17,3 +23,17 @@ def failure(message: str) -> RuntimeError:
         raise RuntimeError(message)
     except RuntimeError as error:
         return error
+
+
+def start_trial(sweep: SweepRecord, config: TrialConfig, dataset: Dataset, key: str = "") -> TrialLogger:
+    """The logger of a trial, its run open; of a cell of its own unless a key is given."""
+    logger = CellRecord(sweep, config, dataset, key or uuid.uuid4().hex[:16]).logger()
+    assert logger.wait_open(PATIENCE_S)
+    return logger
+
+
+def finish(logger: TrialLogger, result: TrialResult = DONE) -> str:
+    """Ends a trial; returns its run's id when all of it is in the store."""
+    logger.finish(result)
+    assert logger.wait(PATIENCE_S) and logger.run_id
+    return logger.run_id

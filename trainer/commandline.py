@@ -144,7 +144,8 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere
         sys.exit(1)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        line = "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(error))
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

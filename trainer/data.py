@@ -20,10 +20,29 @@ ROOM_FOR_RANDOM = 10_000  # tokens: enough ordinary ones for any task's symbols
 # Which examples of train: at most so many, or a share of them drawn by a seed. None stands for valid and test.
 Part = tuple[int | None, float | None, int] | None
 
+_provided: dict[tuple[Task, Path | None], Dataset] = {}
 
-@lru_cache(maxsize=2)
+
+def provide_dataset(task: Task, data_dir: Path | None, dataset: Dataset) -> None:
+    """From now on this is a task's data in this process: it came from elsewhere, and no file is read.
+
+    Args:
+        data_dir: under which folder's name trials will ask for it; there need not be such a folder.
+    """
+    before = _provided.get((task, data_dir))
+    if before is None or before.digest != dataset.digest:
+        _encode_split.cache_clear()
+        _tokenize_split.cache_clear()
+    _provided[task, data_dir] = dataset
+
+
 def load_dataset(task: Task, data_dir: Path | None) -> Dataset:
     """A task's data, read once a process."""
+    return _provided.get((task, data_dir)) or _read_dataset(task, data_dir)
+
+
+@lru_cache(maxsize=2)
+def _read_dataset(task: Task, data_dir: Path | None) -> Dataset:
     return task.load(data_dir)
 
 

@@ -10,7 +10,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from trainer.loop import Examples, Learner, predict, train_epoch
 from trainer.metrics import headline, named, score
 from trainer.objectives import objective_of
 from trainer.optimizers import build_optimizer
+from trainer.state import restore_state, save_state
 
 # Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -136,6 +137,28 @@ class Trial:
             self.logger.tag("stopped_by", reason)
             self.result = self._finished()
         return self._report(headline(scores))
+
+    def save(self, path: Path, notes: Mapping[str, str] = {}) -> None:
+        """Writes all that decides how the trial goes on into a safetensors file; the trial itself is not changed.
+
+        Args:
+            path: of the file, which appears at once, when it is whole.
+            notes: the caller's own texts, kept beside it for :func:`trainer.state.read_notes`.
+
+        Raises:
+            ValueError: when the trial has ended, or for notes of 100 MB.
+            OSError: when the file cannot be written.
+        """
+        save_state(self, path, notes)
+
+    def restore(self, path: Path) -> None:
+        """Goes on as the trial of the same config that was saved would have; on the same hardware, bit for bit.
+
+        Raises:
+            StateError: when the file is damaged or another trial's; this one, which must be new, then is as it was.
+            OSError: when the file cannot be read.
+        """
+        restore_state(self, path)
 
     def _reason_to_stop(self) -> str:
         """Why training is over: ``loss``, ``num_epochs`` or ``patience``; empty while it is not."""

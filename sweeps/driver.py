@@ -1,0 +1,141 @@
+"""A sweep's driver: runs the cells that the ledger lacks, round after round, until each is done or given up."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ray import tune
+
+from sweeps.cell_record import CellRecord
+from sweeps.claims import close_run
+from sweeps.cluster import Resources
+from sweeps.connection import client
+from sweeps.heartbeat import Watch
+from sweeps.ledger import CellRun, read_ledger
+from sweeps.patience import patiently
+from sweeps.progress import SweepProgress
+from sweeps.schedule import DIED, Ended, error_line, run_cells
+from sweeps.spec import SweepSpec, cell_key
+from sweeps.worker import ELSEWHERE, FAILED, MAX_RETRIES, OUT_OF_MEMORY, Place, WorkerTrial
+from trainer.tasks.task import Dataset
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PAUSE_S = 2.0  # between looks at cells that other drivers have
+
+Result = TypeVar("Result")
+
+
+class Driver:
+    """Runs a sweep's cells on Ray.
+
+    Args:
+        place: where trials run; ``gone`` and ``gpus`` are filled in here.
+        resources: what a trial takes at first.
+        watch: tells which other drivers are gone.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        dataset: Dataset,
+        place: Place,
+        resources: Resources,
+        progress: SweepProgress,
+        watch: Watch,
+    ) -> None:
+        self.dataset, self.place, self.resources, self.progress = dataset, place, resources, progress
+        self.points = {place.keys[key]: point for key, point in zip(spec.cells, spec.points(), strict=True)}
+        self.watch = watch
+        self.done: set[str] = set()
+        self.given_up: set[str] = set()
+        self._trained_here: set[str] = set()
+        self._failures, self._shares = Counter[str](), dict[str, float]()
+
+    @property
+    def store(self) -> "MlflowClient":
+        """The tracking store's client."""
+        return client(self.place.record.tracking_uri)
+
+    def run(self) -> None:
+        """Runs what is missing; returns when every cell is done or given up."""
+        while left := self._left(runs := self._read()):
+            gone = self._patiently(lambda: self.watch.gone(run.owner for key in left for run in runs.get(key, ())))
+            own = {*gone, self.place.record.run_id}
+            free = [key for key in left if all(run.owner in own for run in runs.get(key, ()) if run.is_open)]
+            if not free or not self._run(free, gone):
+                time.sleep(PAUSE_S)  # all that is left is in other drivers' hands
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        return patiently(action, self.progress.say)
+
+    def _read(self) -> dict[str, list[CellRun]]:
+        record = self.place.record
+        return self._patiently(
+            lambda: read_ledger(self.store, record.experiment_id, self.place.data_digest, self.points)
+        )
+
+    def _left(self, runs: Mapping[str, list[CellRun]]) -> list[str]:
+        """The cells that are neither done nor given up, in the order of the grid."""
+        for key in self.points.keys() - self.done:
+            rerun_diverged = self.place.record.rerun_diverged and key not in self._trained_here
+            if any(run.is_done(rerun_diverged) for run in runs.get(key, ())):
+                self.done.add(key)
+                if key not in self._trained_here:
+                    self.progress.found_done()
+        return [key for key in self.points if key not in self.done | self.given_up]
+
+    def _run(self, keys: list[str], gone: frozenset[str]) -> bool:
+        """Runs those of some cells that ask for the smallest share of a GPU; False when all were taken."""
+        share = min(self._shares.get(key, self.resources.gpus) for key in keys)
+        batch = [self.points[key] for key in keys if self._shares.get(key, self.resources.gpus) == share]
+        place = replace(self.place, gone=gone, gpus=share)
+        trainable = tune.with_parameters(WorkerTrial, place=place)
+        ended = run_cells(batch, trainable, _with_gpus(self.resources, share), self.progress)
+        for one in ended:
+            self._note(one, share)
+        return any(one.outcome != ELSEWHERE for one in ended)
+
+    def _note(self, ended: Ended, share: float) -> None:
+        key = self._key(ended.point)
+        match ended.outcome:
+            case "finished" | "diverged":
+                self._trained_here.add(key)
+                self._failures[key] += 1  # forgotten if the ledger has it; else its record did not arrive
+            case value if value == FAILED:
+                self.given_up.add(key)
+            case value if value == OUT_OF_MEMORY:
+                self._shares[key] = min(1.0, 2 * share)
+            case value if value == DIED:
+                self._failures[key] += ended.num_failures
+        if self._failures[key] > MAX_RETRIES:
+            self._give_up(key, ended)
+
+    def _give_up(self, key: str, ended: Ended) -> None:
+        """Records that a cell failed whose workers could not do so themselves."""
+        config = self.place.config(ended.point)
+        cell = CellRecord(self.place.record, config, self.dataset, key, ())
+        text = ended.error or "its record could not be completed"
+
+        def write() -> None:
+            run_id = cell.open().run_id
+            self.store.log_text(run_id, text, "traceback.txt")
+            close_run(self.store, run_id, "FAILED", error_line(text))
+
+        self._patiently(write)
+        self.given_up.add(key)
+        self.progress.trial_failed(ended.point, error_line(text))
+
+    def _key(self, point: Mapping[str, Any]) -> str:
+        return self.place.keys[cell_key(self.place.config(point))]
+
+
+def _with_gpus(resources: Resources, share: float) -> Resources:
+    """The same machines with a larger share of a GPU for each trial, and so fewer trials side by side."""
+    if share <= resources.gpus:
+        return resources
+    fewer = int(resources.num_side_by_side * resources.gpus / share)
+    return replace(resources, gpus=share, num_side_by_side=max(1, fewer))
