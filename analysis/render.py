@@ -38,19 +38,9 @@ def _markdown(sheet: Sheet) -> str:
 
     header = row(f"{column.name}\n{column.unit}".strip() for column in sheet.columns)
     rule = "| " + " | ".join("---" if column.align == "left" else "---:" for column in sheet.columns) + " |"
+    title = sheet.title.translate(MARKDOWN_TEXT)
     notes = [f"- {note.translate(MARKDOWN_TEXT)}" for note in sheet.notes]
-    return "\n".join(
-        [
-            f"## {sheet.title.translate(MARKDOWN_TEXT)}",
-            "",
-            header,
-            rule,
-            *(row(cells.values()) for cells in sheet.rows),
-            "",
-            *notes,
-            "",
-        ]
-    )
+    return "\n".join([f"## {title}", "", header, rule, *(row(cells.values()) for cells in sheet.rows), "", *notes, ""])
 
 
 def latex(sheets: Iterable[Sheet]) -> str:

@@ -78,11 +78,7 @@ class RecordedSweep:
 
 def plain(text: str) -> str:
     """A text of the store's as it may be shown: what a terminal would obey, line breaks too, becomes U+FFFD."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
-    )
+    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
 
 
 def _plain(texts: Mapping[str, str]) -> dict[str, str]:
@@ -139,9 +135,7 @@ def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
             run_id=run.info.run_id,
             experiment_id=run.info.experiment_id,
             cells=cells,
-            select_by=named
-            if (named := run.data.tags.get(recorded.SELECT_BY)) in recorded.CRITERIA
-            else recorded.BY_VALID,
+            select_by=_criterion(run.data.tags),
             metric=plain(run.data.tags.get(recorded.METRIC, "")),
             data_note=plain(run.data.tags.get(recorded.DATA_NOTE, "")),
             data_digest=plain(run.data.tags.get(recorded.DATA_DIGEST, "")),
@@ -149,6 +143,12 @@ def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
         for run in wanted
         if (cells := _cells(client, run.info.run_id)) is not None
     ]
+
+
+def _criterion(tags: Mapping[str, str]) -> str:
+    """The score by which a sweep chooses; the valid one where it names none that there is."""
+    named = tags.get(recorded.SELECT_BY)
+    return named if named in recorded.CRITERIA else recorded.BY_VALID
 
 
 def _cells(client: "MlflowClient", run_id: str) -> list[dict[str, str]] | None:

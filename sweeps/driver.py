@@ -3,19 +3,21 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import tune
 
 from sweeps.cell_record import CellRecord
-from sweeps.claims import close_run
+from sweeps.claims import Taken, close_run
 from sweeps.cluster import Resources
 from sweeps.connection import client
 from sweeps.heartbeat import Watch
 from sweeps.ledger import CellRun, read_ledger
 from sweeps.patience import patiently
 from sweeps.progress import SweepProgress
+from sweeps.provenance import without_secrets
 from sweeps.schedule import DIED, Ended, error_line, run_cells
 from sweeps.spec import SweepSpec, cell_key
 from sweeps.worker import ELSEWHERE, FAILED, MAX_RETRIES, OUT_OF_MEMORY, Place, WorkerTrial
@@ -53,6 +55,7 @@ class Driver:
         self.done: set[str] = set()
         self.given_up: set[str] = set()
         self._trained_here: set[str] = set()
+        self._waits = False
         self._failures, self._shares = Counter[str](), dict[str, float]()
 
     @property
@@ -67,7 +70,13 @@ class Driver:
             own = {*gone, self.place.record.run_id}
             free = [key for key in left if all(run.owner in own for run in runs.get(key, ()) if run.is_open)]
             if not free or not self._run(free, gone):
-                time.sleep(PAUSE_S)  # all that is left is in other drivers' hands
+                self._wait_for_others(len(left))
+
+    def _wait_for_others(self, num_left: int) -> None:
+        if not self._waits:
+            self.progress.say(f"waiting for other drivers, which have the {num_left} cells that are left")
+        self._waits = True
+        time.sleep(PAUSE_S)
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         return patiently(action, self.progress.say)
@@ -101,33 +110,32 @@ class Driver:
 
     def _note(self, ended: Ended, share: float) -> None:
         key = self._key(ended.point)
-        match ended.outcome:
-            case "finished" | "diverged":
-                self._trained_here.add(key)
-                self._failures[key] += 1  # forgotten if the ledger has it; else its record did not arrive
-            case value if value == FAILED:
-                self.given_up.add(key)
-            case value if value == OUT_OF_MEMORY:
-                self._shares[key] = min(1.0, 2 * share)
-            case value if value == DIED:
-                self._failures[key] += ended.num_failures
+        if ended.outcome in ("finished", "diverged"):
+            self._trained_here.add(key)
+            self._failures[key] += 1  # of no account if the ledger has it; else its record did not arrive
+        elif ended.outcome == FAILED:
+            self.given_up.add(key)
+        elif ended.outcome == OUT_OF_MEMORY:
+            self._shares[key] = min(1.0, 2 * share)
+        elif ended.outcome == DIED:
+            self._failures[key] += ended.num_failures
         if self._failures[key] > MAX_RETRIES:
             self._give_up(key, ended)
 
     def _give_up(self, key: str, ended: Ended) -> None:
         """Records that a cell failed whose workers could not do so themselves."""
-        config = self.place.config(ended.point)
-        cell = CellRecord(self.place.record, config, self.dataset, key, ())
-        text = ended.error or "its record could not be completed"
+        cell = CellRecord(self.place.record, self.place.config(ended.point), self.dataset, key)
+        text = without_secrets(ended.error or "its record could not be completed")
 
         def write() -> None:
             run_id = cell.open().run_id
             self.store.log_text(run_id, text, "traceback.txt")
             close_run(self.store, run_id, "FAILED", error_line(text))
 
-        self._patiently(write)
-        self.given_up.add(key)
-        self.progress.trial_failed(ended.point, error_line(text))
+        with suppress(Taken):  # another driver has it, or it is done after all: the ledger will tell
+            self._patiently(write)
+            self.given_up.add(key)
+            self.progress.trial_failed(ended.point, error_line(text))
 
     def _key(self, point: Mapping[str, Any]) -> str:
         return self.place.keys[cell_key(self.place.config(point))]

@@ -107,7 +107,7 @@ class SweepProgress:
     def trial_recovers(self, point: dict[str, Any], reason: str) -> None:
         """A trial's process failed or died; the trial goes on in another."""
         self.trial_interrupted(point)
-        self.say(f"{self._name(point)}: taken up again after {reason}")
+        self.say(f"{self._name(point)}: taken up again ({reason})")
 
     def trial_interrupted(self, point: dict[str, Any]) -> None:
         """A trial no longer runs."""

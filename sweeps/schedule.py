@@ -98,7 +98,12 @@ def _quiet_tune() -> Iterator[None]:
 
 
 def error_line(text: str) -> str:
-    """The line of a printed traceback that names the exception, without the exception's module."""
+    """The line of a printed traceback that names the exception, without the exception's module.
+
+    Of a worker that died Ray writes a paragraph; then it is that fact.
+    """
+    if died := re.search(r"The actor (?:is dead|died) because its (worker process|node) has died", text):
+        return f"its {died[1]} died"
     named = re.findall(r"^(?:\w+\.)*(\w+: .+)$", text, flags=re.MULTILINE)
     return str(named[-1]) if named else text.strip().splitlines()[-1]
 

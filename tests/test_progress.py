@@ -244,11 +244,33 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
         ),
         (CHAINED, "RuntimeError: the last one counts: it says more"),
         (MULTI_LINE, "MlflowException: (sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"),
-        (ACTOR_DIED, "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"),
+        (ACTOR_DIED, "its worker process died"),
+        (ACTOR_DIED.replace("worker process", "node"), "its node died"),
         ("no word of an exception\n\n", "no word of an exception"),
         ("KeyError: 'task'", "KeyError: 'task'"),
     ],
-    ids=["user error", "chained", "multi-line", "dead worker", "plain text", "one line"],
+    ids=["user error", "chained", "multi-line", "dead worker", "dead node", "plain text", "one line"],
 )
 def test_the_line_that_names_the_error_is_found_in_rays_account_of_it(text: str, line: str) -> None:
     assert error_line(text) == line
+
+
+# What happens besides
+
+
+def test_a_trial_that_is_taken_up_again_is_told_and_one_that_is_elsewhere_is_not() -> None:
+    progress, output = in_a_pipe(3)
+    with progress:
+        progress.trial_started(point())
+        progress.trial_recovers(point(), "its worker process died")
+        assert progress.running == 0
+        progress.trial_started(point())
+        progress.trial_finished(point(), result(0.5))
+        progress.trial_started(point(seed=3))
+        progress.trial_finished(point(seed=3), {**result(0.5), "outcome": "elsewhere"})
+        progress.found_done()
+        progress.trial_failed(point(seed=4), "RuntimeError: no luck")
+    told, finished, failed = output.getvalue().splitlines()
+    assert told == "pretrained adam 1e-05 seed 2: taken up again (its worker process died)"
+    assert finished.startswith("[1/3]") and failed.startswith("[3/3]")
+    assert (progress.done, progress.found, progress.failed, progress.settled, progress.running) == (1, 1, 1, 3, 0)

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 CLUSTER = ROOT / "cluster"
 LAUNCHED = ("aws.yaml", "on-premise.yaml")
 CONDA = yaml.safe_load((ROOT / "conda.yaml").read_text())
-PINS = dict(re.findall(r"- ([\w.-]+)(?:\[\w+\])?={1,2}([\w.]+)", (ROOT / "conda.yaml").read_text()))
+PINS = dict(re.findall(r"- ([\w.-]+)(?:\[[\w,]+\])?={1,2}([\w.]+)", (ROOT / "conda.yaml").read_text()))
 
 
 def read(name: str) -> str:
@@ -42,7 +42,7 @@ def test_every_version_in_a_recipe_is_the_one_that_conda_yaml_pins() -> None:
         found += len(named)
         for minor in re.findall(r"-py(\d+)-", text):
             assert PINS["python"].replace(".", "").startswith(minor), path.name
-    assert found >= 8
+    assert found >= 6
 
 
 def test_every_parameter_that_a_recipe_gives_is_one_of_the_sweeps() -> None:
@@ -264,9 +264,12 @@ token = os.stat(os.environ["RAY_AUTH_TOKEN_PATH"])
 print("nodes", sum(node["Alive"] for node in ray.nodes()), "mode", oct(stat.S_IMODE(token.st_mode)), flush=True)
 if "hang" in sys.argv:
     import signal, time
-    signal.signal(signal.SIGTERM, lambda *_: (print("stopped cleanly", flush=True), sys.exit(143)))
-    print("hanging", flush=True)
-    time.sleep(600)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        print("hanging", flush=True)
+        time.sleep(600)
+    finally:
+        print("stopped cleanly", flush=True)
 """
 
 

@@ -106,7 +106,10 @@ OPEN = re.compile(r"0\.0\.0\.0|\[::\]")
 HOST = re.compile(r"--(?:host|dashboard-host|node-ip-address|http-host|bind|listen)[ =\"',]+([^\s\"',]+)")
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 # Where a server listens beyond the loopback, inside a cluster's own network, and what keeps others out.
-WITHIN_A_CLUSTER = {"cluster/slurm.sh": "$head"}  # Ray's head, for the workers; a token for this job alone
+WITHIN_A_CLUSTER = {
+    "cluster/slurm.sh": "$head",  # Ray's head, for the workers; a token for this job alone
+    "docs/tracking-server.md": "10.0.0.5",  # MLflow's server, for the workers; what it lets in is said there
+}
 COMMANDS = [
     *(ROOT / name for name in ("Makefile", "MLproject", "README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
