@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
                 place = _place(options, spec, dataset, record, storage, keys, resources)
                 left = [point for key, point in zip(spec.cells, spec.points(), strict=True) if keys[key] not in done]
                 cells = [spec.config(point) for point in left]
-                print_estimate(cells, dataset, record, resources, lambda: rehearse(place, left[0], resources))
+                speed = partial(rehearse, place, left[0], resources)
+                patiently(lambda: print_estimate(cells, dataset, record, resources, speed), progress.say)
                 with progress:
                     Driver(spec, dataset, place, resources, progress, watch).run()
             patiently(lambda: _settle(record, dataset, keys, watch), progress.say)

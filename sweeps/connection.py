@@ -24,6 +24,7 @@ IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEO
 # Where a request is repeated by us: MLflow tries once, and an upload may take as long as MLflow allows it.
 UPLOAD = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 ONE_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+LAST_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}  # of a command that was told to end
 # How a server says that it, its database or a proxy in front of it cannot serve now.
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)

@@ -50,7 +50,8 @@ class Heartbeat:
         self._beats = 0
 
     def __enter__(self) -> Self:
-        self._beat()
+        with suppress(Exception):
+            self._beat()
         self._thread.start()
         return self
 

@@ -8,15 +8,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps import recorded
 from sweeps.claims import close_run
-from sweeps.connection import answering, client, current_uri, impatient, shown
-from sweeps.provenance import provenance_files, provenance_tags
+from sweeps.connection import LAST_TRY, answering, client, current_uri, impatient, is_outage, shown
+from sweeps.patience import patiently
+from sweeps.provenance import provenance_files, provenance_tags, without_secrets
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.trial_logger import text_of
 from sweeps.views import save_view
@@ -71,19 +72,34 @@ class SweepRecord:
         """Ends the sweep's own run, and any trial's run that it leaves open, when the block is left."""
         status: Status = "FINISHED"
         reason = "the trial's process ended without a word"
-        patience: AbstractContextManager[None] = nullcontext()
         try:
             yield
         except KeyboardInterrupt:
-            status, reason, patience = "KILLED", "the sweep was interrupted", impatient()
+            status, reason = "KILLED", "the sweep was interrupted"
             raise
         except BaseException as error:
-            status, reason = "FAILED", f"the sweep ended: {first_line(error)}"
+            status, reason = "FAILED", f"the sweep ended: {without_secrets(first_line(error))}"
             raise
         finally:
-            with patience:
-                self.close_unfinished("KILLED" if status == "KILLED" else "FAILED", reason)
-                client(self.tracking_uri).set_terminated(self.run_id, status)
+            self._close(status, reason)
+
+    def _close(self, status: Status, reason: str) -> None:
+        """Ends the sweep; waits for a tracking store that is away, unless the sweep was interrupted."""
+
+        def close() -> None:
+            self.close_unfinished("KILLED" if status == "KILLED" else "FAILED", reason)
+            client(self.tracking_uri).set_terminated(self.run_id, status)
+
+        if status != "KILLED":
+            patiently(close, print)
+            return
+        try:
+            with impatient(LAST_TRY):
+                close()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            print("the tracking store does not answer: runs stay open until the same command goes on with them")
 
     def close_unfinished(self, status: Status, reason: str) -> int:
         """Ends this driver's trial runs that are still open; returns how many."""
@@ -135,13 +151,13 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, made_by
     uri, run = open_run(options.title(), made_by_mlflow, {**tags, **own})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
-    store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
-    # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
     with answering(uri):
+        store.log_batch(run_id, params=[Param(name, text_of(value, "auto")) for name, value in new.items()])
+        # Also so that the data stands in the store before trials name it: two that insert it at once would collide.
         for inputs in _distinct_inputs(options.task, dataset, spec):
             store.log_inputs(run_id, datasets=inputs)
         store.log_dict(run_id, cells_record(spec), recorded.CELLS)
-    save_view(store, run.info.experiment_id, run_id, spec.more_axes)
+        save_view(store, run.info.experiment_id, run_id, spec.more_axes)
     return SweepRecord(
         tracking_uri=uri,
         experiment_id=run.info.experiment_id,

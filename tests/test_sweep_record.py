@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,3 +148,31 @@ def test_leaving_a_sweep_ends_its_run_and_what_is_open_under_it(
     assert run.info.status == status and run.info.end_time is not None
     assert trial.info.status == trial_status
     assert trial.data.tags[recorded.FAILURE] == reason
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_store_that_is_away_when_a_sweep_ends_is_waited_for_unless_somebody_waits_for_us(
+    store: MlflowClient,
+    sweep: SweepRecord,
+    interrupted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    close, calls = SweepRecord.close_unfinished, []
+
+    def away_at_first(record: SweepRecord, status: Any, reason: str) -> int:
+        calls.append(status)
+        if len(calls) == 1:
+            raise ConnectionRefusedError("nobody is there")
+        return close(record, status, reason)
+
+    monkeypatch.setattr(SweepRecord, "close_unfinished", away_at_first)
+    with suppress(KeyboardInterrupt), sweep.closing():
+        if interrupted:
+            raise KeyboardInterrupt
+    said = capsys.readouterr().out
+    status = store.get_run(sweep.run_id).info.status
+    if interrupted:
+        assert calls == ["KILLED"] and status == "RUNNING" and "runs stay open until the same command" in said
+    else:
+        assert calls == ["FAILED", "FAILED"] and status == "FINISHED" and "answers again" in said
