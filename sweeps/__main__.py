@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sweeps.checkpoints import check_checkpoint
 from sweeps.claims import close_leftovers
-from sweeps.cluster import Resources, credentials, ray_session
+from sweeps.cluster import Resources, check_resources, credentials, no_worker_left, ray_session
 from sweeps.connection import answering, client, current_uri, impatient, shown
 from sweeps.heartbeat import Heartbeat, Watch
 from sweeps.keys import cell_keys
@@ -49,20 +49,19 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     dataset = load_dataset(options.definition, options.data_folder)
     max_length = check_cells(spec, dataset)
-    storage = Storage(options.storage) if options.storage else None
-    if storage:
-        storage.check()
+    storage = check_place(options)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     keys = cell_keys(options, spec, dataset, current_uri())
-    done = first_look(run_id, dataset, keys, options.rerun_diverged)
+    done, stale = first_look(run_id, dataset, keys, options.rerun_diverged)
 
     with ray_session(options) if len(done) < len(spec) else nullcontext() as resources:
-        record = open_sweep(options, spec, dataset, run_id)
+        record = open_sweep(options, spec, dataset, run_id, stale)
         progress = SweepProgress(len(spec), spec.name)
         store = client(record.tracking_uri)
-        watch = Watch(store, record.run_id)
-        with interruptible(progress), record.closing(), Heartbeat(store, record.run_id):
+        with interruptible(progress), record.closing(), Heartbeat(store, record.run_id) as heartbeat:
+            watch = Watch(store, heartbeat)
+            patiently(lambda: _look(record, dataset, keys, watch), progress.say)
             print_plan(options, spec, dataset, max_length, record)
             if done:
                 print(f"{len(done)} of {len(spec)} cells are done already", flush=True)
@@ -75,11 +74,25 @@ def main(arguments: Sequence[str]) -> int:
                 cells = [spec.config(point) for point in left]
                 speed = partial(rehearse, place, left[0], resources)
                 patiently(lambda: print_estimate(cells, dataset, record, resources, speed), progress.say)
-                with progress:
+                with progress, no_worker_left(resources):
                     Driver(spec, dataset, place, resources, progress, watch).run()
-            patiently(lambda: _settle(record, dataset, keys, watch), progress.say)
+            patiently(lambda: _look(record, dataset, keys, watch), progress.say)
+            patiently(lambda: close_leftovers(store, record.experiment_id, watch), progress.say)
     print_table(record)
     return 1 if progress.failed else 0
+
+
+def check_place(options: SweepOptions) -> Storage | None:
+    """Looks whether trials can run and keep their state; returns where that is, if the user has said so.
+
+    Raises:
+        UserError: when they cannot.
+    """
+    check_resources(options)
+    storage = Storage(options.storage) if options.storage else None
+    if storage:
+        storage.check()
+    return storage
 
 
 def _place(
@@ -112,15 +125,19 @@ def _place(
     )
 
 
-def _settle(record: SweepRecord, dataset: Dataset, keys: Mapping[str, str], watch: Watch) -> None:
-    """Counts the cells that others have done as the sweep's own, and ends what drivers that are gone have left open."""
+def _look(record: SweepRecord, dataset: Dataset, keys: Mapping[str, str], watch: Watch) -> None:
+    """Counts the cells that others have done as the sweep's own, and looks which other drivers there are."""
     store = client(record.tracking_uri)
     count_in(store, record.experiment_id, dataset.digest, keys.values(), record.run_id)
-    close_leftovers(store, record.experiment_id, watch)
+    watch.look(record.experiment_id)
 
 
-def first_look(run_id: str | None, dataset: Dataset, keys: Mapping[str, str], rerun_diverged: bool) -> set[str]:
-    """The keys of the cells that are done, before anything is started or recorded.
+def first_look(
+    run_id: str | None, dataset: Dataset, keys: Mapping[str, str], rerun_diverged: bool
+) -> tuple[set[str], frozenset[str]]:
+    """The keys of the cells that are done, and the ids of diverged runs whose cells are to be done again.
+
+    It is before anything is started or recorded.
 
     Raises:
         UserError: when the tracking store does not answer.
@@ -128,20 +145,17 @@ def first_look(run_id: str | None, dataset: Dataset, keys: Mapping[str, str], re
     uri = current_uri()
     with answering(uri), impatient():
         runs = read_ledger(client(uri), find_experiment(client(uri), run_id), dataset.digest, keys.values())
-    return {key for key, found in runs.items() if any(run.is_done(rerun_diverged) for run in found)}
+    done = [run for found in runs.values() for run in found if run.is_done()]
+    stale = frozenset(run.run_id for run in done if rerun_diverged and run.outcome == "diverged")
+    return {key for key, found in runs.items() if any(run.is_done(stale) for run in found)}, stale
 
 
 @contextmanager
 def interruptible(progress: SweepProgress) -> Iterator[None]:
-    """SIGINT and SIGTERM end the block once, and it is said how to go on; a second one does not disturb its closing.
-
-    `mlflow run` passes on as SIGTERM the Ctrl-C that reaches us too.
-    """
+    """SIGTERM ends the block as Ctrl-C does, and it is said how to go on."""
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in signals}

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from sweeps.connection import shown
+from sweeps.provenance import without_secrets
 from trainer.checkpoints import INDEX_FILE, SINGLE_FILE, STEP_FOLDER, URI, choose_step, find_checkpoint
 from trainer.config import TrialConfig
 from trainer.errors import UserError, first_line
@@ -80,7 +81,7 @@ def _reading(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, ImportError, OSError) as error:
-        reason = first_line(error).replace(uri, shown(uri))
+        reason = without_secrets(first_line(error).replace(uri, shown(uri)))
         raise UserError(f"checkpoint: {shown(uri)!r} cannot be read ({reason}); {REMEDY}") from None
 
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sweeps import recorded
-from sweeps.heartbeat import Watch
-from sweeps.ledger import CellRun, cell_runs, open_runs
+from sweeps.heartbeat import Watch, this_process
+from sweeps.ledger import OPEN, CellRun, cell_runs, open_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,7 @@ def claim_cell(
     *,
     driver: str,
     gone: Collection[str],
-    rerun_diverged: bool,
+    stale: Collection[str],
     create: Callable[[], str],
 ) -> CellRun:
     """Makes a cell this driver's: goes on in the run that a driver which is gone has left, else in a new one.
@@ -41,6 +41,7 @@ def claim_cell(
     Args:
         driver: run id of the sweep that wants the cell.
         gone: sweeps of which it is certain that their drivers have ended.
+        stale: ids of runs that are to be done again.
         create: makes the cell's run, with its key and driver as tags, and returns its id.
 
     Returns:
@@ -50,13 +51,17 @@ def claim_cell(
         Taken: when the cell is done, or a driver that may live has it.
     """
     may_have = {driver, *gone}
-    runs, made = _candidates(store, experiment_id, key, rerun_diverged), ""
+    runs, made = _candidates(store, experiment_id, key, stale), ""
     if any(run.owner not in may_have for run in runs):
         raise Taken(f"cell {key} belongs to another driver")
     if not runs:
         made = create()
-        runs = _candidates(store, experiment_id, key, rerun_diverged)
-    claimant = f"{driver} {uuid.uuid4().hex[:12]}"
+        try:
+            runs = _candidates(store, experiment_id, key, stale)
+        except Taken:
+            store.delete_run(made)
+            raise
+    claimant = f"{driver} {this_process()} {uuid.uuid4().hex[:12]}"
     for run in sorted(runs, key=lambda run: run.run_id):
         is_free = run.owner in may_have or not run.claims  # the latter: a rival that made its run at the same time
         if not (is_free and _write_once(store, run, claimant)):
@@ -64,20 +69,23 @@ def claim_cell(
                 store.delete_run(made)
             raise Taken(f"cell {key} belongs to another driver")
     kept = max(runs, key=lambda run: (run.run_id == made, run.is_open, len(run.claims), run.start_time, run.run_id))
-    for run in runs:
-        if run is not kept and run.is_open:
-            _unless_withdrawn(store, run.run_id, partial(close_run, store, run.run_id, "KILLED", DOUBLE))
+    _close_doubles(store, [run for run in runs if run is not kept and run.is_open])
     return kept
 
 
-def _candidates(store: "MlflowClient", experiment_id: str, key: str, rerun_diverged: bool) -> list[CellRun]:
+def _close_doubles(store: "MlflowClient", runs: Collection[CellRun]) -> None:
+    for run in runs:
+        _unless_withdrawn(store, run.run_id, partial(close_run, store, run.run_id, "KILLED", DOUBLE))
+
+
+def _candidates(store: "MlflowClient", experiment_id: str, key: str, stale: Collection[str]) -> list[CellRun]:
     """The runs in which a cell may be trained.
 
     Raises:
         Taken: when it is done.
     """
     runs = cell_runs(store, experiment_id, key)
-    if any(run.is_done(rerun_diverged) for run in runs):
+    if any(run.is_done(stale) for run in runs):
         raise Taken(f"cell {key} is done")
     return [run for run in runs if run.can_go_on]
 
@@ -87,10 +95,23 @@ def close_leftovers(store: "MlflowClient", experiment_id: str, watch: Watch) -> 
     sweeps = [run.info.run_id for run in open_runs(store, experiment_id, "sweep")]
     trials = [run for run in map(CellRun.read, open_runs(store, experiment_id, "trial")) if run.owner]
     gone = watch.gone([*sweeps, *(run.owner for run in trials)])
-    left = [run for run in trials if run.owner in gone and _write_once(store, run, f"{watch.own} to close it")]
+    left = [
+        run for run in trials if run.owner in gone and _write_once(store, run, f"{watch.own} {this_process()} closes")
+    ]
     for run_id in [*(run.run_id for run in left), *gone.intersection(sweeps)]:
-        close_run(store, run_id, "KILLED", LEFT)
+        _unless_withdrawn(store, run_id, partial(close_run, store, run_id, "KILLED", LEFT))
     return len(left) + len(gone.intersection(sweeps))
+
+
+def close_own(store: "MlflowClient", experiment_id: str, driver: str, status: str, reason: str) -> int:
+    """Ends the trials' runs that a driver has left open itself; returns how many."""
+    open_ones = map(CellRun.read, open_runs(store, experiment_id, "trial"))
+    own = [
+        run for run in open_ones if run.owner == driver and _write_once(store, run, f"{driver} {this_process()} closes")
+    ]
+    for run in own:
+        _unless_withdrawn(store, run.run_id, partial(close_run, store, run.run_id, status, reason))
+    return len(own)
 
 
 def check_claim(store: "MlflowClient", before: CellRun, driver: str) -> None:
@@ -108,10 +129,13 @@ def check_claim(store: "MlflowClient", before: CellRun, driver: str) -> None:
 
 
 def close_run(store: "MlflowClient", run_id: str, status: str, reason: str) -> None:
-    """Ends a run that came to nothing, saying why."""
-    store.set_tag(run_id, recorded.OUTCOME, "failed")
-    store.set_tag(run_id, recorded.FAILURE, reason)
+    """Ends an open run that came to nothing, saying why; one that its own process ends meanwhile stays as that says."""
+    if store.get_run(run_id).info.status not in OPEN:
+        return
     store.set_terminated(run_id, status)
+    if store.get_run(run_id).info.status == status:
+        store.set_tag(run_id, recorded.OUTCOME, "failed")
+        store.set_tag(run_id, recorded.FAILURE, reason)
 
 
 def _write_once(store: "MlflowClient", run: CellRun, claimant: str) -> bool:

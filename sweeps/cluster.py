@@ -44,12 +44,14 @@ class Resources:
 
     Attributes:
         is_shared_machine: whether all workers are on this machine and may read its files by their paths.
+        is_own_session: whether Ray was started or joined for this sweep, and is left with it.
     """
 
     cpus: int
     gpus: float
     num_side_by_side: int
     is_shared_machine: bool = True
+    is_own_session: bool = False
 
 
 def local_gpus() -> int:
@@ -120,6 +122,23 @@ def cluster_token() -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token"} if has_token or (Path.home() / ".ray/auth_token").exists() else {}
 
 
+def _address(options: SweepOptions) -> str | None:
+    """The cluster to run on, of a driver that is a Ray job the job's own; None for this machine."""
+    return options.ray_address or ("auto" if JOB in os.environ else None)
+
+
+def check_resources(options: SweepOptions) -> None:
+    """Looks, before anything is started, whether a trial fits on this machine, or whether there is a cluster.
+
+    Raises:
+        UserError: when not.
+    """
+    if address := _address(options):
+        _knock(address)
+    else:
+        fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
+
+
 @contextmanager
 def ray_session(options: SweepOptions) -> Iterator[Resources]:
     """Connects to a cluster, or starts Ray on this machine's loopback interface; yields a trial's share.
@@ -130,9 +149,7 @@ def ray_session(options: SweepOptions) -> Iterator[Resources]:
         UserError: when there is no cluster at ray_address, it is too small for one trial, or its machines cannot reach
             the tracking store.
     """
-    address = options.ray_address or ("auto" if JOB in os.environ else None)
-    if address is None:
-        fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
+    address = _address(options)
     settings = RAY_SETTINGS | (LOOPBACK if address is None else cluster_token() | JOINING)
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
@@ -144,14 +161,27 @@ def ray_session(options: SweepOptions) -> Iterator[Resources]:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
         if address is None:
-            yield fit_resources(options, machines, "this machine")
+            yield replace(fit_resources(options, machines, "this machine"), is_own_session=started_here)
             return
         _check_reach(current_uri(), nodes)
         where = f"the largest machine of the cluster at {address}"
-        yield replace(fit_resources(options, machines, where), is_shared_machine=False)
+        yield replace(fit_resources(options, machines, where), is_shared_machine=False, is_own_session=started_here)
     finally:
         if started_here:
             ray.shutdown()
+
+
+@contextmanager
+def no_worker_left(resources: Resources) -> Iterator[None]:
+    """When the block ends by an error or an interrupt, workers end with it: what is closed then stays closed."""
+    try:
+        yield
+    except BaseException:
+        if resources.is_own_session:
+            import ray
+
+            ray.shutdown()
+        raise
 
 
 def _check_reach(tracking_uri: str, nodes: Sequence[Mapping[str, Any]]) -> None:
@@ -193,17 +223,7 @@ def _connect(address: str | None) -> None:
     if address is None:
         ray.init(address="local", include_dashboard=False, **quiet)
         return
-    try:
-        host, _, port = _named(address).removeprefix("ray://").rpartition(":")
-        if not port.isdigit():
-            raise ValueError("give auto, HOST:PORT or ray://HOST:PORT")
-        # Ray itself would go on trying for minutes.
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"ray_address: no Ray cluster answers at {address!r} ({first_line(error)}); "
-            "start one with `ray start --head`, or leave ray_address out to use this machine"
-        ) from None
+    _knock(address)
     try:
         with _silent_stderr():
             ray.init(address=address, runtime_env=our_code(), **quiet)
@@ -211,6 +231,24 @@ def _connect(address: str | None) -> None:
         raise UserError(
             f"ray_address: the Ray cluster at {address!r} does not let us in ({first_line(error)}); "
             f"give its token in RAY_AUTH_TOKEN or ~/.ray/auth_token, and see that it runs Ray {ray.__version__} too"
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Looks whether anything listens at a cluster's address; Ray itself would go on trying for minutes.
+
+    Raises:
+        UserError: when nothing does.
+    """
+    try:
+        host, _, port = _named(address).removeprefix("ray://").rpartition(":")
+        if not port.isdigit():
+            raise ValueError("give auto, HOST:PORT or ray://HOST:PORT")
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"ray_address: no Ray cluster answers at {address!r} ({first_line(error)}); "
+            "start one with `ray start --head`, or leave ray_address out to use this machine"
         ) from None
 
 

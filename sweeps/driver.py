@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +11,7 @@ from ray import tune
 from sweeps.cell_record import CellRecord
 from sweeps.claims import Taken, close_run
 from sweeps.cluster import Resources
-from sweeps.connection import client
+from sweeps.connection import client, is_outage
 from sweeps.heartbeat import Watch
 from sweeps.ledger import CellRun, read_ledger
 from sweeps.patience import patiently
@@ -21,6 +20,7 @@ from sweeps.provenance import without_secrets
 from sweeps.schedule import DIED, Ended, error_line, run_cells
 from sweeps.spec import SweepSpec, cell_key
 from sweeps.worker import ELSEWHERE, FAILED, MAX_RETRIES, OUT_OF_MEMORY, Place, WorkerTrial
+from trainer.errors import first_line
 from trainer.tasks.task import Dataset
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Driver:
         while left := self._left(runs := self._read()):
             gone = self._patiently(lambda: self.watch.gone(run.owner for key in left for run in runs.get(key, ())))
             own = {*gone, self.place.record.run_id}
-            free = [key for key in left if all(run.owner in own for run in runs.get(key, ()) if run.is_open)]
+            free = [key for key in left if all(run.owner in own for run in runs.get(key, ()) if run.can_go_on)]
             if not free or not self._run(free, gone):
                 self._wait_for_others(len(left))
 
@@ -90,8 +90,7 @@ class Driver:
     def _left(self, runs: Mapping[str, list[CellRun]]) -> list[str]:
         """The cells that are neither done nor given up, in the order of the grid."""
         for key in self.points.keys() - self.done:
-            rerun_diverged = self.place.record.rerun_diverged and key not in self._trained_here
-            if any(run.is_done(rerun_diverged) for run in runs.get(key, ())):
+            if any(run.is_done(self.place.record.stale) for run in runs.get(key, ())):
                 self.done.add(key)
                 if key not in self._trained_here:
                     self.progress.found_done()
@@ -129,13 +128,21 @@ class Driver:
 
         def write() -> None:
             run_id = cell.open().run_id
-            self.store.log_text(run_id, text, "traceback.txt")
+            try:
+                self.store.log_text(run_id, text, "traceback.txt")
+            except Exception as error:
+                if is_outage(error):
+                    raise
             close_run(self.store, run_id, "FAILED", error_line(text))
 
-        with suppress(Taken):  # another driver has it, or it is done after all: the ledger will tell
+        try:
             self._patiently(write)
-            self.given_up.add(key)
-            self.progress.trial_failed(ended.point, error_line(text))
+        except Taken:
+            return  # another driver has it, or it is done after all: the ledger will tell
+        except Exception as error:
+            self.progress.say(f"a failure cannot be recorded ({without_secrets(first_line(error))})")
+        self.given_up.add(key)
+        self.progress.trial_failed(ended.point, error_line(text))
 
     def _key(self, point: Mapping[str, Any]) -> str:
         return self.place.keys[cell_key(self.place.config(point))]

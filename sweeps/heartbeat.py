@@ -1,10 +1,12 @@
 """Whether a sweep's driver still lives: it shows a heartbeat in the tracking store, and others watch it.
 
 On the driver's own machine its process tells at once. Elsewhere a driver is gone when its heartbeat has stood still for
-LEASE_S; that is measured by the watcher's clock alone, so clocks need not agree, and only while the store answers.
+LEASE_S. That is measured by the watcher's clock alone, so clocks need not agree; and only time counts in which the
+watcher's own heart could beat, since nobody's can while the store is away.
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -16,6 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sweeps import recorded
+from sweeps.connection import impatient
+from sweeps.ledger import open_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +44,31 @@ def process_start(pid: int) -> str:
     return ""
 
 
+def this_process() -> str:
+    """Names this process among all of all machines, for :func:`is_over`; without blanks."""
+    return f"{this_machine().replace(' ', '/')}|{os.getpid()}|{process_start(os.getpid())}"
+
+
+def is_over(process: str) -> bool:
+    """Whether a process was one of this machine and is no more; False where that cannot be seen from here."""
+    machine, _, rest = process.partition("|")
+    pid, _, started = rest.partition("|")
+    if not machine or machine != this_machine().replace(" ", "/") or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # another user's, of which the system may show nothing
+    return process_start(int(pid)) not in ("", started)
+
+
+def heartbeat_of_now(beats: int = 0) -> str:
+    """The tag's value: this process, and a number that grows."""
+    return json.dumps({"process": this_process(), "beats": beats})
+
+
 class Heartbeat:
     """Sets the heartbeat tag on a sweep's run, at once and then every BEAT_S, while the block lasts."""
 
@@ -48,10 +77,10 @@ class Heartbeat:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._beats = 0
+        self.up_since = math.inf  # since when the store has taken every beat, by time.monotonic
 
     def __enter__(self) -> Self:
-        with suppress(Exception):
-            self._beat()
+        self._try_to_beat()
         self._thread.start()
         return self
 
@@ -62,13 +91,20 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._beats += 1
-        process = {"machine": this_machine(), "pid": os.getpid(), "started": process_start(os.getpid())}
-        self.store.set_tag(self.run_id, recorded.HEARTBEAT, json.dumps({**process, "beats": self._beats}))
+        self.store.set_tag(self.run_id, recorded.HEARTBEAT, heartbeat_of_now(self._beats))
 
     def _keep_beating(self) -> None:
         while not self._over.wait(BEAT_S):
-            with suppress(Exception):  # the store is away; others cannot read it either
+            self._try_to_beat()
+
+    def _try_to_beat(self) -> None:
+        try:
+            with impatient():
                 self._beat()
+        except Exception:
+            self.up_since = math.inf  # the store is away; others cannot beat either
+        else:
+            self.up_since = min(self.up_since, time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -81,12 +117,16 @@ class Watch:
     """Tells which of some drivers are gone, from one look to the next.
 
     Args:
-        own: the run id of the watching driver's sweep, which lives.
+        heartbeat: the watching driver's own.
     """
 
-    def __init__(self, store: "MlflowClient", own: str) -> None:
-        self.store, self.own = store, own
+    def __init__(self, store: "MlflowClient", heartbeat: Heartbeat) -> None:
+        self.store, self.own, self.heartbeat = store, heartbeat.run_id, heartbeat
         self._seen: dict[str, _Seen] = {}
+
+    def look(self, experiment_id: str) -> None:
+        """Begins to watch every driver that says it is running."""
+        self.gone(run.info.run_id for run in open_runs(self.store, experiment_id, "sweep"))
 
     def gone(self, drivers: Iterable[str]) -> frozenset[str]:
         """Those of some drivers, given by their sweeps' run ids, of which it is certain that they have ended."""
@@ -110,11 +150,9 @@ class Watch:
     def _has_no_process(value: str) -> bool:
         """Whether the driver was a process of this machine that is no more."""
         try:
-            beat = json.loads(value)
-            machine, pid, started = beat["machine"], int(beat["pid"]), beat["started"]
+            return is_over(str(json.loads(value)["process"]))
         except (ValueError, KeyError, TypeError):
             return False
-        return bool(machine) and machine == this_machine() and process_start(pid) != started
 
     def _stood_still(self, driver: str, value: str) -> bool:
         now = time.monotonic()
@@ -122,4 +160,4 @@ class Watch:
         if seen is None or seen.value != value:
             self._seen[driver] = _Seen(value, now)
             return False
-        return now - seen.since >= LEASE_S
+        return now - max(seen.since, self.heartbeat.up_since) >= LEASE_S

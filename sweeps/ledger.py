@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # runs in one request
 OPEN = ("RUNNING", "SCHEDULED")
+SETTLED = ("finished", "diverged")  # outcomes
 
 
 def ledger_key(config: TrialConfig, data_digest: str, model_digest: str, asked: Sequence[str] = ()) -> str:
@@ -39,7 +40,7 @@ class CellRun:
 
     Attributes:
         start_time: in milliseconds since 1970.
-        claims: who claimed it, each as ``<run id of a sweep> <an id>``, first to last.
+        claims: who claimed it, each as ``<run id of a sweep> <a process> <an id>``, first to last.
         metrics: the keys of its metrics.
     """
 
@@ -70,6 +71,11 @@ class CellRun:
         return self.claims[-1].partition(" ")[0] if self.claims else self.tags.get(recorded.DRIVER, "")
 
     @property
+    def claimant(self) -> str:
+        """The process that claimed it last; see :func:`sweeps.heartbeat.this_process`."""
+        return self.claims[-1].split(" ")[1] if self.claims else ""
+
+    @property
     def outcome(self) -> str:
         """``finished``, ``diverged`` or ``failed``; empty while there is none."""
         return self.tags.get(recorded.OUTCOME, "")
@@ -91,12 +97,12 @@ class CellRun:
     @property
     def can_go_on(self) -> bool:
         """Whether a trial may be taken up again in it: it is open, or was interrupted."""
-        return self.is_open or self.status == "KILLED"
+        was_ended_twice = self.status == "FINISHED" and self.outcome not in SETTLED  # by its trial and by its driver
+        return self.is_open or self.status == "KILLED" or was_ended_twice
 
-    def is_done(self, rerun_diverged: bool) -> bool:
-        """Whether it stands for its cell for good."""
-        outcomes = ("finished",) if rerun_diverged else ("finished", "diverged")
-        return self.status == "FINISHED" and self.outcome in outcomes
+    def is_done(self, stale: Collection[str] = ()) -> bool:
+        """Whether it stands for its cell for good; the runs that are to be done again, by their ids, do not."""
+        return self.status == "FINISHED" and self.outcome in SETTLED and self.run_id not in stale
 
 
 def cell_runs(store: "MlflowClient", experiment_id: str, key: str) -> list[CellRun]:
@@ -125,7 +131,7 @@ def open_runs(store: "MlflowClient", experiment_id: str, kind: str) -> "list[Run
 def count_in(store: "MlflowClient", experiment_id: str, data_digest: str, keys: Collection[str], sweep: str) -> None:
     """Marks the runs that stand for a sweep's cells, and were made by others, as the sweep's too."""
     for runs in read_ledger(store, experiment_id, data_digest, keys).values():
-        done = [run for run in runs if run.is_done(rerun_diverged=False)]
+        done = [run for run in runs if run.is_done()]
         if done and not done[-1].counts_in(sweep):
             store.set_tag(done[-1].run_id, recorded.MEMBER + sweep, "true")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sweeps.connection import is_outage
+from sweeps.provenance import without_secrets
 from trainer.errors import first_line
 
 FIRST_WAIT_S = 0.5
@@ -30,7 +31,8 @@ def patiently(action: Callable[[], Result], say: Callable[[str], None]) -> Resul
             if not is_outage(error):
                 raise
             if wait == FIRST_WAIT_S:
-                say(f"the tracking store does not answer ({first_line(error)}); waiting for it, trials go on meanwhile")
+                reason = without_secrets(first_line(error))
+                say(f"the tracking store does not answer ({reason}); waiting for it, trials go on meanwhile")
         else:
             if wait > FIRST_WAIT_S:
                 say("the tracking store answers again")

@@ -11,6 +11,7 @@ from sweeps import recorded
 from sweeps.cluster import Resources
 from sweeps.connection import client, shown
 from sweeps.progress import duration
+from sweeps.provenance import without_secrets
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord
 from trainer.config import TRAINING_COST, TrialConfig, epochs_per_evaluation
@@ -90,7 +91,8 @@ def print_estimate(
         try:
             speeds = [rehearse()]
         except Exception as error:  # whatever it is, the first trial will meet it, be recorded as failed and say so
-            print(f"estimate: none, the rehearsal failed ({first_line(getattr(error, 'cause', error))})", flush=True)
+            reason = without_secrets(first_line(getattr(error, "cause", error)))
+            print(f"estimate: none, the rehearsal failed ({reason})", flush=True)
             return
     if not speeds:
         print("estimate: none yet, the first trial that finishes gives one", flush=True)

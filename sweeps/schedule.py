@@ -25,6 +25,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.cluster import Resources
 from sweeps.progress import SweepProgress
+from sweeps.provenance import without_secrets
 from sweeps.worker import FAILED, MAX_RETRIES, SCORE
 
 DIED = "died"  # outcome of a cell whose workers died, or could not record why they failed
@@ -35,7 +36,7 @@ class Ended:
     """What became of a cell that was run.
 
     Attributes:
-        outcome: what its worker said, or DIED.
+        outcome: what its worker said; DIED where the ledger does not have it from there.
         num_failures: how many of its workers died.
         error: the traceback that Tune has, where the outcome is DIED.
     """
@@ -128,9 +129,14 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
-        self.ended.append(Ended(point=trial.config, outcome=result["outcome"]))
-        if result["outcome"] == FAILED:
-            self.progress.trial_failed(trial.config, result["reason"])
+        outcome, reason = result["outcome"], result.get("reason", "")
+        if outcome == FAILED and not result["recorded"]:
+            self.ended.append(Ended(point=trial.config, outcome=DIED, num_failures=MAX_RETRIES + 1, error=reason))
+            self.progress.trial_interrupted(trial.config)
+            return
+        self.ended.append(Ended(point=trial.config, outcome=outcome))
+        if outcome == FAILED:
+            self.progress.trial_failed(trial.config, reason)
         else:
             self.progress.trial_finished(trial.config, result)
 
@@ -144,4 +150,7 @@ class ProgressCallback(tune.Callback):
 
 
 def _error_text(trial: Any) -> str:
-    return Path(trial.error_file).read_text(errors="replace") if trial.error_file else "its worker could not start"
+    """Ray's account of a trial's last failure."""
+    if not trial.error_file:
+        return "its worker could not start"
+    return without_secrets(Path(trial.error_file).read_text(errors="replace"))

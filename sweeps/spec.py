@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeps.grids import GRIDS, SETTINGS, Axes
 from sweeps.own_grids import OWN, find_grid
+from sweeps.provenance import without_secrets
 from sweeps.recorded import BY_VALID, CRITERIA
 from trainer.commandline import setting
 from trainer.config import INITS, Subject, TrialConfig, check_init, positive
@@ -93,6 +94,11 @@ class SweepOptions(Subject):
         positive("cpus_per_trial", self.cpus_per_trial)
         if self.gpus_per_trial is not None and not self.gpus_per_trial >= 0:
             raise UserError(f"gpus_per_trial: {self.gpus_per_trial} is not allowed; give 0, 1 or a fraction of 1")
+        if self.storage and without_secrets(self.storage) != self.storage:
+            raise UserError(
+                "storage: a URI is recorded as it is; leave out its keys, and give them in the environment, e.g. "
+                "AWS_ACCESS_KEY_ID"
+            )
         if self.save_model and self.is_rival and not RIVALS[self.model].optimizer:
             raise UserError(f"save_model: true is not allowed, {self.model} keeps no weights; leave it out")
 

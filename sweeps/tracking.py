@@ -7,6 +7,8 @@ Trials log from their own process, in batches, off the training thread. Run ids 
 import hashlib
 import json
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeps import recorded
-from sweeps.claims import close_run
+from sweeps.claims import close_own
 from sweeps.connection import LAST_TRY, answering, client, current_uri, impatient, is_outage, shown
+from sweeps.heartbeat import heartbeat_of_now
 from sweeps.patience import patiently
 from sweeps.provenance import provenance_files, provenance_tags, without_secrets
 from sweeps.spec import SweepOptions, SweepSpec
@@ -52,7 +55,7 @@ class SweepRecord:
         run_id: of the sweep's own run; it also names the sweep's driver to others.
         tags: of every run of the sweep.
         more_axes: fields that belong to a trial's name, since trials differ on them.
-        rerun_diverged: whether a diverged trial leaves its cell to be done.
+        stale: ids of diverged runs whose cells are to be done again.
     """
 
     tracking_uri: str = field(repr=False)
@@ -60,7 +63,7 @@ class SweepRecord:
     run_id: str
     tags: dict[str, str]
     more_axes: tuple[str, ...] = ()
-    rerun_diverged: bool = False
+    stale: frozenset[str] = frozenset()
 
     @property
     def store_id(self) -> str:
@@ -87,28 +90,39 @@ class SweepRecord:
         """Ends the sweep; waits for a tracking store that is away, unless the sweep was interrupted."""
 
         def close() -> None:
-            self.close_unfinished("KILLED" if status == "KILLED" else "FAILED", reason)
-            client(self.tracking_uri).set_terminated(self.run_id, status)
+            store = client(self.tracking_uri)
+            close_own(store, self.experiment_id, self.run_id, "KILLED" if status == "KILLED" else "FAILED", reason)
+            try:
+                store.set_terminated(self.run_id, status)
+            except MlflowException as error:
+                if error.error_code not in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                    raise
+                print(f"the sweep's run {self.run_id} cannot be ended: it was deleted")
+
+        from mlflow.exceptions import MlflowException
 
         if status != "KILLED":
             patiently(close, print)
             return
         try:
-            with impatient(LAST_TRY):
+            with _undisturbed(), impatient(LAST_TRY):
                 close()
         except Exception as error:
             if not is_outage(error):
                 raise
             print("the tracking store does not answer: runs stay open until the same command goes on with them")
 
-    def close_unfinished(self, status: Status, reason: str) -> int:
-        """Ends this driver's trial runs that are still open; returns how many."""
-        store = client(self.tracking_uri)
-        query = f"tags.`{recorded.DRIVER}` = '{self.run_id}' and attributes.status = 'RUNNING'"
-        unfinished = store.search_runs([self.experiment_id], query, max_results=1000)
-        for run in unfinished:
-            close_run(store, run.info.run_id, status, reason)
-        return len(unfinished)
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Inside the block, of some seconds, a second Ctrl-C does nothing; `mlflow run` sends one on as SIGTERM too."""
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[str, "Run"]:
@@ -125,7 +139,11 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
     uri = current_uri()
     with answering(uri), impatient():
         store = client(uri)
-        run = store.get_run(run_id) if run_id else store.create_run(find_experiment(store, None), run_name=title)
+        if run_id:
+            run = store.get_run(run_id)
+            store.update_run(run_id, status="RUNNING")  # a run that has ended may be given again
+        else:
+            run = store.create_run(find_experiment(store, None), run_name=title, tags=dict(tags))
         own = {name: value for name, value in tags.items() if name not in run.data.tags}  # what MLflow set, stays
         for name, value in {**own, "mlflow.runName": title}.items():
             store.set_tag(run.info.run_id, name, value)
@@ -135,11 +153,18 @@ def open_run(title: str, run_id: str | None, tags: Mapping[str, str]) -> tuple[s
     return uri, run
 
 
-def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, made_by_mlflow: str | None) -> SweepRecord:
+def open_sweep(
+    options: SweepOptions,
+    spec: SweepSpec,
+    dataset: Dataset,
+    made_by_mlflow: str | None,
+    stale: frozenset[str] = frozenset(),
+) -> SweepRecord:
     """Opens the sweep's run, with its options as params and its cells as an artifact.
 
     Args:
         made_by_mlflow: id of the run that ``mlflow run`` made; None to make one.
+        stale: ids of diverged runs whose cells are to be done again.
 
     Raises:
         UserError: when the tracking store does not answer.
@@ -147,7 +172,8 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, made_by
     from mlflow.entities import Param
 
     tags = provenance_tags()
-    own = {recorded.KIND: "sweep", recorded.SELECT_BY: options.select_by, **data_tags(options.definition, dataset)}
+    own = {recorded.KIND: "sweep", recorded.SELECT_BY: options.select_by, recorded.HEARTBEAT: heartbeat_of_now()}
+    own |= data_tags(options.definition, dataset)
     uri, run = open_run(options.title(), made_by_mlflow, {**tags, **own})
     new = {name: value for name, value in asdict(options).items() if name not in run.data.params}
     store, run_id = client(uri), run.info.run_id
@@ -164,7 +190,7 @@ def open_sweep(options: SweepOptions, spec: SweepSpec, dataset: Dataset, made_by
         run_id=run_id,
         tags=tags,
         more_axes=spec.more_axes,
-        rerun_diverged=options.rerun_diverged,
+        stale=stale,
     )
 
 
@@ -186,13 +212,22 @@ def find_experiment(store: "MlflowClient", run_id: str | None) -> str:
 
     That is made if need be; without a name it is MLflow's default one.
     """
+    from mlflow.exceptions import MlflowException
+
     if run_id:
         return str(store.get_run(run_id).info.experiment_id)
     experiment_id, name = os.environ.get("MLFLOW_EXPERIMENT_ID"), os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if experiment_id or not name:
         return experiment_id or "0"
-    experiment = store.get_experiment_by_name(name)
-    return experiment.experiment_id if experiment else store.create_experiment(name)
+    if experiment := store.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    try:
+        return str(store.create_experiment(name))
+    except MlflowException as error:
+        experiment = store.get_experiment_by_name(name)  # another driver may have made it meanwhile
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return str(experiment.experiment_id)
 
 
 def data_tags(task: Task, dataset: Dataset) -> dict[str, str]:

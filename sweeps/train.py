@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     config = settings.config
     dataset = load_dataset(config.definition, settings.folder)
     check_checkpoint(config, current_uri())
+    folder = spool_folder("train")
     given, tags = os.environ.get("MLFLOW_RUN_ID"), provenance_tags()
     title = f"{Path(config.task).name} {cell_name(config)}"
     uri, opened = open_run(title, given, tags)
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         child = {**tags, recorded.PARENT: given}
         run_id = store.create_run(opened.info.experiment_id, tags=child, run_name=cell_name(config)).info.run_id
     describe_trial(store, run_id, config, dataset, {})
-    logger = TrialLogger(store, lambda: Opened(run_id=run_id, num_recorded={}), spool_folder("train"))
+    logger = TrialLogger(store, lambda: Opened(run_id=run_id, num_recorded={}), folder)
     print(f"recorded in run {run_id} of {shown(uri)}", flush=True)
     try:
         checkpoint = checkpoint_folder(config, uri)

@@ -39,7 +39,7 @@ JOURNAL = "journal"  # name of the logger's journal in a saved state
 MAX_RETRIES = 3  # of a trial that failed
 OPENING_S = 10.0  # that a trial waits for its run; then it begins without, and the run is opened when the store is back
 CLOSING_S = 20.0  # that a worker waits until a trial's record is complete, before it takes the next
-LEAVING_S = 8.0  # that a worker waits for such records before it ends; Tune kills it after 10
+LEAVING_S = 4.0  # that a worker waits for such records before it ends; Tune kills it after 5
 
 # What became of a cell, beside the outcomes of a trial.
 ELSEWHERE = "elsewhere"  # another driver has it, or it is done
@@ -158,10 +158,18 @@ class Attempt:
         self.received = place.supplies.receive(self.config, place.record.tracking_uri)
         dataset = load_dataset(self.config.definition, self.received.data_dir)
         self.record = CellRecord(place.record, self.config, dataset, self.key, place.gone)
-        with self.storage.fetched(self.state) as saved:
-            if saved is None or not self._go_on(saved):
-                self._open("")
-                self.trial = self._build()
+        unread = ""
+        try:
+            with self.storage.fetched(self.state) as saved:
+                if saved is not None:
+                    self._go_on(saved)
+        except OSError as error:
+            unread = without_secrets(first_line(error))
+        if self.trial is None:  # nothing to go on with: begin anew
+            self._open("")
+            self.trial = self._build()
+        if unread:
+            self.logger.tag("state_not_read", unread)
         if dataset.digest != place.data_digest:
             raise UserError(f"data_dir: the data on this machine differs ({dataset.digest}, not {place.data_digest})")
 
@@ -183,23 +191,22 @@ class Attempt:
             scores_train=self.place.scores_train,
         )
 
-    def _go_on(self, saved: Path) -> bool:
-        """Takes up the state of an earlier attempt; False where it cannot be used, and nothing is open then."""
+    def _go_on(self, saved: Path) -> None:
+        """Takes up the state of an earlier attempt, where it can be used; else nothing is open afterwards."""
         from trainer.state import StateError, read_notes
 
         try:
             journal = read_notes(saved)[JOURNAL]
         except (StateError, KeyError):
-            return False
+            return
         self._open(journal)
         trial = cast("Trial", self._build())
         try:
             trial.restore(saved)
         except StateError:
-            self.logger.abandon(0)
-            return False
+            self.logger.abandon(OPENING_S)  # what it is sending must not arrive while its successor counts
+            return
         self.trial = trial
-        return True
 
     def _save(self) -> None:
         """Puts the trial's state where the next attempt finds it; without it, that one begins anew."""
@@ -207,7 +214,7 @@ class Attempt:
         try:
             self.storage.save(self.state, lambda path: trial.save(path, {JOURNAL: self.logger.journal()}))
         except Exception as error:
-            self.logger.tag("state_not_saved", first_line(error))
+            self.logger.tag("state_not_saved", without_secrets(first_line(error)))
 
     def _forget(self) -> None:
         self.storage.delete(self.state)
@@ -219,7 +226,7 @@ class Attempt:
             RuntimeError: which makes Tune start a new attempt in a new process.
         """
         if not hasattr(self, "logger"):
-            raise error
+            raise _told(error) from None
         is_short = type(error).__name__ == "OutOfMemoryError" and 0 < self.place.gpus < 1
         if not is_short and self.record.retries >= MAX_RETRIES:
             return self._fail(error)
@@ -228,15 +235,19 @@ class Attempt:
         self.trial = None
         if is_short:
             return _ended(OUT_OF_MEMORY)
-        # Tune prints and logs what is raised: MLflow's errors may name the server with its password.
-        raise RuntimeError(without_secrets(first_line(error))) from None
+        raise _told(error) from None
 
     def _fail(self, error: Exception) -> dict[str, Any]:
         if not hasattr(self, "logger"):
-            raise error
+            raise _told(error) from None
         self.logger.fail(error)
         self.is_recorded = self.logger.wait(CLOSING_S)
-        return {**_ended(FAILED), "reason": without_secrets(first_line(error))}
+        return {**_ended(FAILED), "recorded": self.is_recorded, "reason": without_secrets(first_line(error))}
+
+
+def _told(error: Exception) -> RuntimeError:
+    """What Tune, which prints and logs it, may know of an error: MLflow's name the server with its password."""
+    return RuntimeError(without_secrets(first_line(error)))
 
 
 def _progress(report: Report) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from sweeps import recorded
 from sweeps.claims import DOUBLE, LEFT, Taken, check_claim, claim_cell, close_leftovers, close_run
-from sweeps.heartbeat import Watch, this_machine
+from sweeps.heartbeat import Heartbeat, Watch, this_process
 from sweeps.ledger import CellRun, cell_runs, count_in, ledger_key, read_ledger
 from trainer.config import TrialConfig
 
@@ -28,7 +28,7 @@ class Rival:
     def __init__(self, store: MlflowClient, experiment: str, name: str, gone: tuple[str, ...] = ()) -> None:
         self.store, self.experiment, self.name, self.gone = store, experiment, name, gone
         self.before_creation: Callable[[], object] = lambda: None
-        self.rerun_diverged = False
+        self.stale: tuple[str, ...] = ()
 
     def create(self) -> str:
         self.before_creation()
@@ -42,7 +42,7 @@ class Rival:
             KEY,
             driver=self.name,
             gone=self.gone,
-            rerun_diverged=self.rerun_diverged,
+            stale=self.stale,
             create=self.create,
         )
 
@@ -82,18 +82,39 @@ def test_a_cell_that_is_done_is_not_to_be_had_again(rival: Callable[..., Rival])
 
 
 def test_a_diverged_cell_is_done_unless_asked_for_again(rival: Callable[..., Rival]) -> None:
-    first, second = rival("first"), rival("second")
-    finish(first, first.claim(), "diverged")
+    first, second, third = rival("first"), rival("second"), rival("third")
+    diverged = first.claim()
+    finish(first, diverged, "diverged")
     assert not second.got_it()
-    second.rerun_diverged = True
-    assert second.got_it()
+    second.stale = third.stale = (diverged.run_id,)
+    finish(second, second.claim(), "diverged")
+    assert not third.got_it(), "it was run again once, by another"
 
 
 def test_a_failed_cell_gets_a_new_run(rival: Callable[..., Rival]) -> None:
     first, second = rival("first"), rival("second")
     run = first.claim()
     close_run(first.store, run.run_id, "FAILED", "out of luck")
+    close_run(first.store, run.run_id, "KILLED", "too late to be heard")
+    assert first.store.get_run(run.run_id).data.tags[recorded.FAILURE] == "out of luck"
     assert second.claim().run_id != run.run_id
+
+
+def test_a_run_that_its_trial_and_its_driver_ended_at_once_is_gone_on_with(rival: Callable[..., Rival]) -> None:
+    """The trial's FINISHED came last, after its driver had written that it failed: no second run may be made."""
+    first = rival("first")
+    run = first.claim()
+    close_run(first.store, run.run_id, "KILLED", "interrupted")
+    first.store.set_terminated(run.run_id, "FINISHED")
+    assert rival("second", "first").claim().run_id == run.run_id
+
+
+def test_a_claim_that_comes_to_nothing_leaves_no_run(rival: Callable[..., Rival]) -> None:
+    """The cell is done by another after the first look."""
+    first, second = rival("first"), rival("second")
+    first.before_creation = lambda: finish(second, second.claim())
+    assert not first.got_it()
+    assert len(cell_runs(first.store, first.experiment, KEY)) == 1
 
 
 @pytest.mark.parametrize("status", ["RUNNING", "KILLED"])
@@ -178,16 +199,16 @@ def test_what_a_driver_that_is_gone_left_open_is_closed_and_what_may_live_is_not
         return store.create_run(experiment, tags={recorded.KIND: "sweep"}).info.run_id
 
     dead, alive = sweep_run(), sweep_run()
-    store.set_tag(dead, recorded.HEARTBEAT, json.dumps({"machine": this_machine(), "pid": 2**22, "started": "1"}))
+    store.set_tag(dead, recorded.HEARTBEAT, json.dumps({"process": this_process().rpartition("|")[0] + "|1"}))
     left = rival(dead).claim()
     other = store.create_run(experiment, tags={recorded.KIND: "trial", recorded.DRIVER: alive}).info.run_id
     of_nobody = store.create_run(experiment, tags={recorded.KIND: "trial"}).info.run_id
-    assert close_leftovers(store, experiment, Watch(store, "me")) == 2
+    assert close_leftovers(store, experiment, Watch(store, Heartbeat(store, "me"))) == 2
     for run_id in (dead, left.run_id):
         run = store.get_run(run_id)
         assert run.info.status == "KILLED" and run.data.tags[recorded.FAILURE] == LEFT
     assert {store.get_run(run_id).info.status for run_id in (alive, other, of_nobody)} == {"RUNNING"}
-    assert close_leftovers(store, experiment, Watch(store, "me")) == 0
+    assert close_leftovers(store, experiment, Watch(store, Heartbeat(store, "me"))) == 0
 
 
 # The ledger
@@ -220,7 +241,7 @@ def test_the_ledger_has_every_run_of_the_cells_asked_for_oldest_first(rival: Cal
     finish(second, done)
     found = read_ledger(first.store, first.experiment, "d", [KEY, "another"])
     assert [run.run_id for run in found[KEY]] == [failed, done.run_id] and set(found) == {KEY}
-    assert [run.is_done(False) for run in found[KEY]] == [False, True]
+    assert [run.is_done() for run in found[KEY]] == [False, True]
     assert read_ledger(first.store, first.experiment, "other data", [KEY]) == {}
 
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps import heartbeat, recorded
-from sweeps.heartbeat import LEASE_S, Heartbeat, Watch, process_start, this_machine
+from sweeps.heartbeat import LEASE_S, Heartbeat, Watch, process_start, this_process
 from tests.trials import PATIENCE_S
 
 OWN = "0" * 32
@@ -22,7 +22,9 @@ def run_id(store: MlflowClient, experiment: str) -> str:
 
 @pytest.fixture
 def watch(store: MlflowClient) -> Watch:
-    return Watch(store, OWN)
+    heartbeat = Heartbeat(store, OWN)
+    heartbeat.up_since = 0.0
+    return Watch(store, heartbeat)
 
 
 @pytest.fixture
@@ -34,8 +36,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def beat(store: MlflowClient, run_id: str, **changes: object) -> None:
-    value = {"machine": "another", "pid": 1, "started": "1", "beats": 1, **changes}
+    value = {"process": "another|1|1", "beats": 1, **changes}
     store.set_tag(run_id, recorded.HEARTBEAT, json.dumps(value))
+
+
+def named(pid: int, started: str) -> str:
+    """A process of this machine."""
+    return f"{this_process().split('|')[0]}|{pid}|{started}"
 
 
 def test_a_driver_that_lives_on_this_machine_is_never_gone(store: MlflowClient, run_id: str, watch: Watch) -> None:
@@ -47,7 +54,7 @@ def test_a_driver_of_this_machine_is_gone_as_soon_as_its_process_is(
     store: MlflowClient, run_id: str, watch: Watch
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        beat(store, run_id, machine=this_machine(), pid=process.pid, started=process_start(process.pid))
+        beat(store, run_id, process=named(process.pid, process_start(process.pid)))
         assert watch.gone([run_id]) == frozenset()
         process.kill()
     assert watch.gone([run_id]) == {run_id}
@@ -55,7 +62,7 @@ def test_a_driver_of_this_machine_is_gone_as_soon_as_its_process_is(
 
 def test_another_process_with_the_same_id_is_not_the_driver(store: MlflowClient, run_id: str, watch: Watch) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        beat(store, run_id, machine=this_machine(), pid=process.pid, started="1")
+        beat(store, run_id, process=named(process.pid, "1"))
         assert watch.gone([run_id]) == {run_id}
         process.kill()
 
@@ -71,6 +78,22 @@ def test_a_driver_elsewhere_is_gone_when_its_heartbeat_has_stood_still(
     clock[0] += 2
     assert watch.gone([run_id]) == frozenset(), "it has beaten meanwhile"
     clock[0] += LEASE_S
+    assert watch.gone([run_id]) == {run_id}
+
+
+def test_time_in_which_the_store_was_away_does_not_count(
+    store: MlflowClient, run_id: str, watch: Watch, clock: list[float]
+) -> None:
+    """Nobody's heart could beat meanwhile; it is given as long after as ever."""
+    beat(store, run_id)
+    watch.gone([run_id])
+    clock[0] += 10 * LEASE_S
+    watch.heartbeat.up_since = clock[0] - 1
+    assert watch.gone([run_id]) == frozenset()
+    watch.heartbeat.up_since = float("inf")
+    clock[0] += 10 * LEASE_S
+    assert watch.gone([run_id]) == frozenset()
+    watch.heartbeat.up_since = clock[0] - LEASE_S
     assert watch.gone([run_id]) == {run_id}
 
 
@@ -107,5 +130,6 @@ def test_a_heartbeat_goes_on_until_its_block_is_left_also_when_the_store_was_awa
         assert enough.wait(PATIENCE_S)
     beating._thread.join(PATIENCE_S)
     assert not beating._thread.is_alive()
+    assert beating.up_since < float("inf")
     assert len({*values}) == len(values), "each beat is another value"
-    assert json.loads(values[0])["machine"] == this_machine() != ""
+    assert json.loads(values[0])["process"] == this_process()

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweeps import recorded
+from sweeps.claims import close_own
 from sweeps.tracking import SweepRecord
 from tests.trials import PATIENCE_S, config, failure, finish, start_trial
 from trainer.config import TrialConfig
@@ -106,10 +107,12 @@ def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alo
     assert failed.wait(PATIENCE_S) and failed.run_id and died.run_id
     died.abandon(PATIENCE_S)
     finished = finish(start_trial(sweep, config(), splice_dataset))
-    stranger = store.create_run(sweep.experiment_id, tags={recorded.DRIVER: "another sweep"}).info.run_id
+    stranger = store.create_run(
+        sweep.experiment_id, tags={recorded.KIND: "trial", recorded.DRIVER: "another sweep"}
+    ).info.run_id
     ended = [store.get_run(run_id) for run_id in (finished, failed.run_id)]
 
-    assert sweep.close_unfinished(status, "the power failed") == 1
+    assert close_own(store, sweep.experiment_id, sweep.run_id, status, "the power failed") == 1
 
     run = store.get_run(died.run_id)
     assert run.info.status == status and run.info.end_time is not None
@@ -120,7 +123,7 @@ def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alo
         assert dict(after.info) == dict(before.info) and after.data.tags == before.data.tags
     assert store.get_run(stranger).info.status == "RUNNING"
     assert store.get_run(sweep.run_id).info.status == "RUNNING", "the sweep itself goes on"
-    assert sweep.close_unfinished(status, "again") == 0
+    assert close_own(store, sweep.experiment_id, sweep.run_id, status, "again") == 0
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,9 @@ def test_trials_whose_process_died_are_ended_with_the_reason_and_others_left_alo
 def test_leaving_a_sweep_ends_its_run_and_what_is_open_under_it(
     store: MlflowClient, sweep: SweepRecord, error: BaseException | None, status: str, trial_status: str, reason: str
 ) -> None:
-    died = store.create_run(sweep.experiment_id, tags={recorded.DRIVER: sweep.run_id}).info.run_id
+    died = store.create_run(
+        sweep.experiment_id, tags={recorded.KIND: "trial", recorded.DRIVER: sweep.run_id}
+    ).info.run_id
     caught = None
     try:
         with sweep.closing():
@@ -158,15 +163,15 @@ def test_a_store_that_is_away_when_a_sweep_ends_is_waited_for_unless_somebody_wa
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    close, calls = SweepRecord.close_unfinished, []
+    calls = []
 
-    def away_at_first(record: SweepRecord, status: Any, reason: str) -> int:
+    def away_at_first(store: MlflowClient, experiment_id: str, driver: str, status: str, reason: str) -> int:
         calls.append(status)
         if len(calls) == 1:
             raise ConnectionRefusedError("nobody is there")
-        return close(record, status, reason)
+        return close_own(store, experiment_id, driver, status, reason)
 
-    monkeypatch.setattr(SweepRecord, "close_unfinished", away_at_first)
+    monkeypatch.setattr("sweeps.tracking.close_own", away_at_first)
     with suppress(KeyboardInterrupt), sweep.closing():
         if interrupted:
             raise KeyboardInterrupt
