@@ -11,12 +11,11 @@ from mlflow.entities import Run
 
 from sweeps import recorded
 from sweeps.cell_record import DIED
-from sweeps.keys import cell_keys
 from sweeps.spec import SweepOptions
 from sweeps.storage import Storage
-from sweeps.supplies import Supplies
 from sweeps.tracking import SweepRecord, open_sweep
 from sweeps.worker import ELSEWHERE, FAILED, MAX_RETRIES, OUT_OF_MEMORY, SCORE, Attempt, Place, WorkerTrial
+from tests.trials import small_place
 from trainer.tasks.task import Dataset
 from trainer.trial import Trial
 
@@ -27,24 +26,8 @@ EPOCHS = 4
 
 @pytest.fixture
 def place(sweep: SweepRecord, splice_dataset: Dataset, dna_files: Path, tiny_model: Path, tmp_path: Path) -> Place:
-    options = SweepOptions(
-        task="splice",
-        model=str(tiny_model),
-        num_epochs=EPOCHS,
-        max_train_examples=64,
-        data_dir=str(dna_files),
-        grid="compare",
-    )
-    spec = options.spec()
-    return Place(
-        base=dict(spec.base),
-        record=sweep,
-        keys=cell_keys(options, spec, splice_dataset, sweep.tracking_uri),
-        data_digest=splice_dataset.digest,
-        supplies=Supplies.local(options),
-        storage=Storage(str(tmp_path / "storage")),
-        num_threads=1,
-    )
+    _, made = small_place(sweep, splice_dataset, dna_files, tiny_model, tmp_path / "storage", num_epochs=EPOCHS)
+    return made
 
 
 def point(init: str = "pretrained") -> dict[str, Any]:
@@ -182,6 +165,22 @@ def test_without_a_usable_state_the_trial_begins_anew_in_the_same_run(
     to_the_end(a_worker(place))
     (run,) = runs_of(place, store)
     assert run.info.status == "FINISHED" and history(store, run) == undisturbed
+
+
+def test_a_storage_that_cannot_be_read_costs_the_state_and_not_the_cell(
+    place: Place, store: MlflowClient, undisturbed: dict[str, list[tuple[int, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(storage: Storage, name: str) -> Any:
+        raise OSError("the bucket cannot be reached")
+
+    first = a_worker(place)
+    first.step()
+    die(first)
+    monkeypatch.setattr(Storage, "fetched", fetched)
+    assert to_the_end(a_worker(place))["outcome"] == "finished"
+    (run,) = runs_of(place, store)
+    assert history(store, run) == undisturbed
+    assert run.data.tags["polymath.state_not_read"] == "OSError: the bucket cannot be reached"
 
 
 def test_a_trial_that_fails_is_begun_again_three_times_and_then_recorded_with_its_traceback(

@@ -1,10 +1,16 @@
 """A trial's config, its results and an error, for tests of what is recorded of them."""
 
 import uuid
+from pathlib import Path
 
 from sweeps.cell_record import CellRecord
+from sweeps.keys import cell_keys
+from sweeps.spec import SweepOptions, SweepSpec
+from sweeps.storage import Storage
+from sweeps.supplies import Supplies
 from sweeps.tracking import SweepRecord
 from sweeps.trial_logger import TrialLogger
+from sweeps.worker import Place
 from trainer.config import TrialConfig, TrialResult
 from trainer.tasks.task import Dataset
 
@@ -37,3 +43,28 @@ def finish(logger: TrialLogger, result: TrialResult = DONE) -> str:
     logger.finish(result)
     assert logger.wait(PATIENCE_S) and logger.run_id
     return logger.run_id
+
+
+def small_place(
+    sweep: SweepRecord, dataset: Dataset, data_dir: Path, model: Path, storage: Path, num_epochs: int
+) -> tuple[SweepSpec, Place]:
+    """A sweep of short trials on splice, and where they run."""
+    options = SweepOptions(
+        task="splice",
+        model=str(model),
+        num_epochs=num_epochs,
+        max_train_examples=64,
+        data_dir=str(data_dir),
+        grid="compare",
+    )
+    spec = options.spec()
+    place = Place(
+        base=dict(spec.base),
+        record=sweep,
+        keys=cell_keys(options, spec, dataset, sweep.tracking_uri),
+        data_digest=dataset.digest,
+        supplies=Supplies.local(options),
+        storage=Storage(str(storage)),
+        num_threads=1,
+    )
+    return spec, place
