@@ -64,7 +64,7 @@ def test_markdown_keeps_a_cells_lines_in_its_cell_and_bars_out_of_the_table() ->
     assert "| --- | --- | ---: | ---: |" in text
     assert "| own\\|#1 | ours<br>paper | 95.3 ± 0.4<br>96.0 | 1<br>2 |" in text
     assert text.startswith("## 50% & more_of [it]\n")
-    assert text.count("- 100% <sure>") == 1
+    assert text.count("- 100% &lt;sure>") == 1
 
 
 def test_latex_has_a_row_for_each_line_of_a_cell_and_escapes_what_is_not_text() -> None:
