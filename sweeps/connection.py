@@ -106,7 +106,7 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        reason = _without_password(first_line(_cause(error)), uri)
+        reason = _without_password(first_line(root_cause(error)), uri)
         raise UserError(f"MLFLOW_TRACKING_URI: no answer from {shown(uri)} ({reason}); {REMEDY}") from None
 
 
@@ -163,7 +163,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """The operating system's "connection refused" behind MLflow's "max retries exceeded"; else the error itself."""
     *_, root = _chain(error)
     return root if isinstance(root, OSError) else error

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sweeps.connection import is_outage
+from sweeps.connection import is_outage, root_cause
 from sweeps.provenance import without_secrets
 from trainer.errors import first_line
 
@@ -31,7 +31,7 @@ def patiently(action: Callable[[], Result], say: Callable[[str], None]) -> Resul
             if not is_outage(error):
                 raise
             if wait == FIRST_WAIT_S:
-                reason = without_secrets(first_line(error))
+                reason = without_secrets(first_line(root_cause(error)))
                 say(f"the tracking store does not answer ({reason}); waiting for it, trials go on meanwhile")
         else:
             if wait > FIRST_WAIT_S:
