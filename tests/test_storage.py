@@ -153,3 +153,12 @@ def test_importing_it_is_cheap() -> None:
     code = "import sys, sweeps.storage as s; s.Storage('x'); print(sys.modules.keys() & {'pyarrow', 'torch', 'ray'})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_keys_in_a_uri_are_refused_since_it_is_recorded() -> None:
+    from sweeps.spec import SweepOptions
+    from tests.conftest import refusal
+
+    said = refusal(lambda: SweepOptions(storage="s3://AKIAEXAMPLE:hunter2@bucket/path"))
+    assert said.startswith("storage: ") and "in the environment" in said and "hunter2" not in said
+    assert SweepOptions(storage="s3://bucket/path").storage == "s3://bucket/path"
