@@ -17,17 +17,17 @@ from trainer.trial import Trial
 from trainer.version import NUMBERS
 
 SMALL = {"num_epochs": 2, "learning_rate": 3e-3, "batch_size": 16, "max_train_examples": 48}
-STORED_FOR = 1  # the NUMBERS of the values below
+STORED_FOR = 2  # the NUMBERS of the values below
 
 # What is trained -> its losses, then the mean of the test predictions' last column and the test score.
 TRIALS: dict[str, tuple[dict[str, Any], list[float]]] = {
     "random mapping, adam": (
         {"task": "splice", "mapping": "random", "seed": 1},
-        [1.06364, 1.1184, 1.12346, 1.08414, 1.08634, 1.08752, 0.290753, 0.4],
+        [1.07342, 1.12817, 1.10513, 1.08683, 1.09122, 1.09266, 0.287414, 0.4],
     ),
     "reinit-embeddings, radam": (
         {"task": "splice", "init": "reinit-embeddings", "optimizer": "radam"},
-        [1.1063, 1.11565, 1.10493, 1.11522, 1.12041, 1.12036, 0.358313, 0.3],
+        [1.10787, 1.11304, 1.10326, 1.10374, 1.10091, 1.12057, 0.358384, 0.3],
     ),
     "permutation, scratch, novograd": (
         {
@@ -38,15 +38,15 @@ TRIALS: dict[str, tuple[dict[str, Any], list[float]]] = {
             "learning_rate": 0.03,
             "seed": 4,
         },
-        [0.691967, 0.710127, 0.694468, 0.695785, 0.526697, 0.666667],
+        [0.692658, 0.709584, 0.693834, 0.694083, 0.514582, 0.666667],
     ),
     "shift, adagrad": (
         {"task": "mrpc", "mapping": "shift", "keep_special_tokens": True, "optimizer": "adagrad"},
-        [0.70557, 0.69113, 0.676572, 0.691013, 0.508338, 0.666667],
+        [0.695327, 0.683951, 0.685048, 0.70389, 0.487411, 0.0],
     ),
     "a fraction, numbers, adamax": (
         {"task": "stability", "train_fraction": 0.6, "max_train_examples": None, "optimizer": "adamax"},
-        [1.12446, 0.97788, 0.803712, 1.04058, 0.896433, 1.18765, 1.07191, 0.700752],
+        [1.12317, 0.956884, 0.862592, 1.07857, 0.920629, 1.16378, 1.0623, 0.566917],
     ),
     "hilbert-cnn": (
         {"task": "h4", "model": "hilbert-cnn", "num_epochs": 1, "learning_rate": 1e-4},

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import pytest
 import torch
 
 from tests.conftest import run_module
-from trainer.config import INITS, Report, TrialConfig, TrialResult
+from trainer.config import Report, TrialConfig, TrialResult
 from trainer.errors import UserError
-from trainer.optimizers import OPTIMIZERS, build_optimizer
 from trainer.trial import Trial
 
 
@@ -49,70 +49,34 @@ def train(tiny_model: Path, dna_files: Path, **fields: Any) -> tuple[TrialResult
     return reports[-1].result, reports, memory
 
 
-def reference_losses(tiny_model: Path, dna_files: Path, config: TrialConfig) -> list[float]:
-    """The same training as a plain loop: padded batches, an explicit mask, the decay written out."""
-    from trainer.data import encode_dataset, load_dataset
-    from trainer.models import build_model
-
-    encoded = encode_dataset(config, dna_files, tiny_model)["train"]
-    labels = load_dataset(config.definition, dna_files).train.labels
-    num_classes = int(labels.max()) + 1
-    checkpoint = Path(config.checkpoint) if config.checkpoint else None
-    model = build_model(tiny_model, init=config.init, num_outputs=num_classes, seed=config.seed, checkpoint=checkpoint)
-    optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)
-    order = torch.Generator().manual_seed(config.seed)
-    num_steps = (config.num_epochs or 0) * math.ceil(len(labels) / config.batch_size)
-    losses: list[float] = []
-    model.train()
-    for _ in range(config.num_epochs or 0):
-        for rows in torch.randperm(len(labels), generator=order).split(config.batch_size):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 - len(losses) / num_steps)
-            ids = torch.tensor(encoded.ids_NT[rows.numpy()].astype(np.int64))
-            mask = torch.arange(ids.shape[1]) < torch.tensor(encoded.lengths_N[rows.numpy()])[:, None]
-            loss = model(input_ids=ids, attention_mask=mask, labels=torch.tensor(labels[rows.numpy()])).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    return losses
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_losses_equal_a_plain_loop_for_every_optimizer(tiny_model: Path, dna_files: Path, optimizer: str) -> None:
-    result, _, _ = train(tiny_model, dna_files, optimizer=optimizer)
-    assert result.losses == pytest.approx(reference_losses(tiny_model, dna_files, result.config), rel=1e-4)
-
-
-@pytest.mark.parametrize("init", INITS)
-def test_losses_equal_a_plain_loop_for_every_init_and_mixed_lengths(
-    tiny_model: Path, dna_files: Path, init: str
-) -> None:
-    checkpoint = str(tiny_model) if init == "checkpoint" else None
-    fields: dict[str, Any] = {"task": "h4", "init": init, "checkpoint": checkpoint, "num_epochs": 1, "batch_size": 8}
-    result, _, _ = train(tiny_model, dna_files, **fields)
-    assert result.losses == pytest.approx(reference_losses(tiny_model, dna_files, result.config), rel=1e-3)
+def without_dropout(model: Path, folder: Path) -> Path:
+    """A copy of a model whose config.json says so, for comparisons to the last digits."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config | rates))
+    return folder
 
 
 GOLDEN = [
-    1.104245,
-    1.09921,
-    1.118851,
-    1.067628,
-    1.166273,
-    1.096097,
-    1.026314,
-    1.082376,
-    1.083553,
-    1.104087,
-    0.934331,
-    0.98387,
-    0.914585,
-    0.867324,
-    0.830847,
-    0.860571,
-    0.857284,
-    0.743656,
+    1.097418,
+    1.106907,
+    1.114969,
+    1.067319,
+    1.155655,
+    1.078132,
+    1.03738,
+    1.121595,
+    1.15495,
+    1.139873,
+    1.034561,
+    0.957103,
+    1.023487,
+    0.974256,
+    0.9081,
+    0.894289,
+    0.851749,
+    0.802224,
 ]
 
 
@@ -206,9 +170,11 @@ def test_the_tested_model_is_kept_where_asked(tiny_model: Path, dna_files: Path,
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").state_dict()
     ours = trial.learner.model.state_dict()
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.state_dict().items())
+    embeddings = "bert.embeddings.word_embeddings.weight"
+    assert loaded.keys() == ours.keys() and len(loaded[embeddings]) == 1100
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in loaded.items() if name != embeddings)
 
 
 def test_a_trial_uses_exactly_the_threads_it_is_given(tiny_model: Path, dna_files: Path) -> None:

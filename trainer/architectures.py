@@ -24,11 +24,16 @@ class Architecture:
         has_token_types: whether it can tell the sentences of a pair apart by token types.
         counts_from_padding: whether positions are numbered from the padding id + 1, as fairseq does, so that the
             position embeddings below are never used.
+        encoder: where its layers are, or the module around them, from the body on; only first tokens are read of what
+            comes out of it.
+        has_bert_layers: whether its layers are built as BERT's.
     """
 
     max_positions: int = 512
     has_token_types: bool = True
     counts_from_padding: bool = False
+    encoder: str = "encoder.layer"
+    has_bert_layers: bool = True
 
 
 ROBERTA = Architecture(counts_from_padding=True)
@@ -37,10 +42,14 @@ ROBERTA = Architecture(counts_from_padding=True)
 ARCHITECTURES = {
     "bert": Architecture(),  # arXiv 1810.04805
     "roberta": ROBERTA,  # arXiv 1907.11692
-    "albert": Architecture(),  # arXiv 1909.11942
+    "albert": Architecture(encoder="encoder", has_bert_layers=False),  # arXiv 1909.11942
     "electra": Architecture(),  # arXiv 2003.10555
-    "distilbert": Architecture(has_token_types=False),  # arXiv 1910.01108
-    "modernbert": Architecture(max_positions=8192, has_token_types=False),  # arXiv 2412.13663
+    "distilbert": Architecture(  # arXiv 1910.01108
+        has_token_types=False, encoder="transformer.layer", has_bert_layers=False
+    ),
+    "modernbert": Architecture(  # arXiv 2412.13663
+        max_positions=8192, has_token_types=False, encoder="layers", has_bert_layers=False
+    ),
     "camembert": ROBERTA,  # arXiv 1911.03894
     "xlm-roberta": ROBERTA,  # arXiv 1911.02116
 }
@@ -59,11 +68,16 @@ class Inputs:
         token_types: whether it tells the sentences of a pair apart by token types.
         first_position: the number of a sequence's first position. RoBERTa counts from its padding id + 1, and without
             being told takes every token with that id, mapped there or not, for padding.
+        reads_first_token: whether the classifier sees a sequence's first token alone.
+        encoder, has_bert_layers: see :class:`Architecture`.
     """
 
     max_tokens: int
     token_types: bool
     first_position: int
+    reads_first_token: bool = False
+    encoder: str = ""
+    has_bert_layers: bool = False
 
 
 def check_architecture(folder: Path) -> None:
@@ -128,4 +142,11 @@ def _inputs(settings: Mapping[str, Any]) -> Inputs:
     positions = int(settings.get("max_position_embeddings", architecture.max_positions))
     first = int(settings.get("pad_token_id", DEFAULT_PADDING)) + 1 if architecture.counts_from_padding else 0
     num_types = settings.get("type_vocab_size", DEFAULT_TOKEN_TYPES) if architecture.has_token_types else 0
-    return Inputs(max_tokens=positions - first, token_types=num_types > 1, first_position=first)
+    return Inputs(
+        max_tokens=positions - first,
+        token_types=num_types > 1,
+        first_position=first,
+        reads_first_token=settings.get("classifier_pooling", "cls") == "cls",  # ModernBERT's may be the mean
+        encoder=architecture.encoder,
+        has_bert_layers=architecture.has_bert_layers,
+    )

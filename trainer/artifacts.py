@@ -79,8 +79,8 @@ def loss_curve_png(config: TrialConfig, losses: Sequence[float], unit: str) -> b
     window = max(1, len(losses) // 20)
     sums = np.cumsum([0.0, *losses])
     means = (sums[window:] - sums[:-window]) / window
-    figure = Figure(figsize=(6.4, 4.0), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(6.4, 4.0), dpi=100)
+    axes = figure.add_axes((0.15, 0.12, 0.82, 0.8))  # a layout that is looked for takes as long as the picture itself
     axes.plot(range(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.8, label="each step")
     axes.plot(range(window, len(losses) + 1), means, color="#08519c", linewidth=1.6, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel=f"training loss ({unit})")
@@ -90,5 +90,5 @@ def loss_curve_png(config: TrialConfig, losses: Sequence[float], unit: str) -> b
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    figure.savefig(picture, format="png", pil_kwargs={"compress_level": 1})  # larger by a tenth, sooner done
     return picture.getvalue()

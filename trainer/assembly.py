@@ -1,18 +1,61 @@
 """What a trial trains: its examples as token ids and its model, of whichever kind the config names."""
 
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from trainer.architectures import Inputs, read_inputs
 from trainer.checkpoints import find_checkpoint
 from trainer.config import NEEDS_OWN_WEIGHTS, TrialConfig
 from trainer.data import encode_dataset
+from trainer.embeddings import cut, put_back, renumbered, used_tokens
 from trainer.encoding import Encoded
-from trainer.models import build_model, find_model
+from trainer.models import build_model, find_model, read_config
 from trainer.tasks.task import Dataset
 
 if TYPE_CHECKING:
     import torch
+
+MAX_KEPT = 16_000_000  # bytes of models that are kept for the process's next trials; to build a larger one is soon done
+# beside its training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """What a trial trains.
+
+    Attributes:
+        encoded: every split as token ids; of a language model, numbered as the rows of its word embeddings.
+        model: on the CPU; a language model has word embeddings for the tokens of ``encoded`` alone.
+        takes: what the model takes.
+        used_U: (U,) the ids that these tokens have in the whole vocabulary; None of a model without one.
+        build: makes the model as it was before training, with all its word embeddings.
+    """
+
+    encoded: dict[str, Encoded]
+    model: "torch.nn.Module"
+    takes: Inputs
+    used_U: np.ndarray | None
+    build: "Callable[[], torch.nn.Module]"
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights as safetensors, and of a language model its config beside them and all word embeddings."""
+        import torch
+        from safetensors.torch import save_file
+
+        weights = self.model.state_dict()
+        if self.used_U is None:
+            save_file(weights, folder / "model.safetensors")
+            return
+        with torch.random.fork_rng(devices=[]):  # to build it anew draws numbers
+            whole: Any = self.build()
+        put_back(weights, self.used_U, whole)
+        whole.save_pretrained(folder)
 
 
 def assemble(
@@ -22,8 +65,8 @@ def assemble(
     data_dir: Path | None,
     model_folder: Path | None,
     checkpoint_folder: Path | None,
-) -> "tuple[dict[str, Encoded], torch.nn.Module, Inputs]":
-    """Every split as token ids, the model on the CPU, and what it takes.
+) -> Assembly:
+    """Puts together what a trial trains; torch's generator is then as the seed and the new weights leave it.
 
     Args:
         dataset: the data with the training examples that are used.
@@ -37,22 +80,53 @@ def assemble(
         from trainer.rivals.hilbert_cnn import build_hilbert_cnn, encode_kmers
 
         length = config.max_length or config.definition.max_length
-        inputs = Inputs(max_tokens=length, token_types=False, first_position=0)
-        return encode_kmers(dataset, length), build_hilbert_cnn(length, num_outputs, config.seed), inputs
+        takes = Inputs(max_tokens=length, token_types=False, first_position=0)
+        build = partial(build_hilbert_cnn, length, num_outputs, config.seed)
+        encoded = encode_kmers(dataset, length)
+        return Assembly(encoded=encoded, model=build(), takes=takes, used_U=None, build=build)
     folder = model_folder or find_model(config.model, needs_weights=config.init in NEEDS_OWN_WEIGHTS)
     checkpoint = None
     if config.init == "checkpoint":
         checkpoint = checkpoint_folder or find_checkpoint(config.checkpoint or "", config.checkpoint_step)
-    model = build_model(folder, init=config.init, num_outputs=num_outputs, seed=config.seed, checkpoint=checkpoint)
-    return encode_dataset(config, data_dir, folder), model, read_inputs(model.config)
+    takes = read_inputs(read_config(folder, num_outputs))
+    what: dict[str, Any] = {"init": config.init, "num_outputs": num_outputs, "seed": config.seed}
+    whole_encoded = encode_dataset(config, data_dir, folder)
+    used_U = used_tokens(whole_encoded.values())
+    return Assembly(
+        encoded=renumbered(whole_encoded, used_U),
+        model=_cut_model(folder, used_U, checkpoint=checkpoint, **what),
+        takes=takes,
+        used_U=used_U,
+        build=partial(build_model, folder, checkpoint=checkpoint, **what),
+    )
 
 
-def save(model: "torch.nn.Module", folder: Path) -> None:
-    """Writes the weights as safetensors, and of a language model its config beside them."""
-    from safetensors.torch import save_file
-    from transformers import PreTrainedModel
+# Models as they are before training, with the state of torch's generator after they were drawn; the oldest first.
+_kept: dict[tuple[object, ...], "tuple[torch.nn.Module, torch.Tensor]"] = {}
 
-    if isinstance(model, PreTrainedModel):
-        model.save_pretrained(folder)
-    else:
-        save_file(model.state_dict(), folder / "model.safetensors")
+
+def _cut_model(folder: Path, used_U: np.ndarray, **what: Any) -> Any:
+    """A new model with the word embeddings of the used tokens alone; built once a process, as far as memory allows.
+
+    The trials of a sweep that differ in optimizer or learning rate begin with the same weights.
+    """
+    import torch
+
+    key = (folder, used_U.tobytes(), *what.values())
+    if key not in _kept:
+        new = build_model(folder, **what)
+        cut(new, used_U)
+        num_bytes = _num_bytes(new)
+        if num_bytes > MAX_KEPT:
+            return new
+        while sum(_num_bytes(model) for model, _ in _kept.values()) + num_bytes > MAX_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = new, torch.get_rng_state()
+    kept, random_state = _kept[key]
+    torch.manual_seed(what["seed"])  # of a GPU's generator, too
+    torch.set_rng_state(random_state)
+    return copy.deepcopy(kept)
+
+
+def _num_bytes(model: "torch.nn.Module") -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())

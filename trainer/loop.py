@@ -5,6 +5,7 @@ Shape suffixes: B batch, T tokens, N examples, C classes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,40 +13,66 @@ import torch
 from trainer.architectures import Inputs
 from trainer.encoding import Encoded
 from trainer.objectives import Objective
+from trainer.packing import pack
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 64  # examples; what more of them need no longer fits a processor's cache
 
 
 class Examples:
-    """One split on the device: batches are gathers by row, trimmed to the batch's longest sequence."""
+    """One split on the device: batches are gathers by row.
 
-    def __init__(self, encoded: Encoded, targets_N: np.ndarray, device: torch.device) -> None:
+    Args:
+        is_packed: whether a batch is one row of sequences without padding; else a rectangle, trimmed to its longest.
+    """
+
+    def __init__(
+        self, encoded: Encoded, targets_N: np.ndarray, device: torch.device, *, is_packed: bool = False
+    ) -> None:
         # torch indexes int16 but not uint16: the same 16 bits, read back as unsigned in `batch`.
         self.ids_NT = torch.from_numpy(encoded.ids_NT.view(np.int16)).to(device)
         self.lengths_N = torch.from_numpy(encoded.lengths_N)  # stays on the CPU, so trimming needs no device sync
         self.seconds_N = None if encoded.seconds_N is None else torch.from_numpy(encoded.seconds_N)
         self.targets_N = torch.from_numpy(targets_N).to(device)
         self.device = device
+        self.is_packed = is_packed
 
     def __len__(self) -> int:
         return len(self.lengths_N)
 
-    def batch(self, rows_B: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """What the model takes, by name, each (B, T), and the targets (B,), for row numbers on the CPU.
+    def longest_first(self, rows_B: torch.Tensor) -> torch.Tensor:
+        """The rows in falling order of length; those of the same length stay in their order."""
+        return rows_B[self.lengths_N[rows_B].argsort(descending=True, stable=True)]
 
-        There is no mask where nothing is padding, and there are token types only for pairs of sentences.
+    def batch(self, rows_B: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor]:
+        """What the model takes, by name, and the targets (B,), for row numbers on the CPU.
+
+        In a packed batch the longest sequence comes first.
         """
+        rows_B = self.longest_first(rows_B) if self.is_packed else rows_B
+        inputs = self._packed(rows_B) if self.is_packed else self._padded(rows_B)
+        return inputs, self.targets_N[rows_B.to(self.device)]
+
+    def _padded(self, rows_B: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(B, T) each; no mask where nothing is padding, and token types only for pairs of sentences."""
         lengths_B = self.lengths_N[rows_B]
         longest = int(lengths_B.max())
         place_T = torch.arange(longest)
-        rows_on_device_B = rows_B.to(self.device)
-        inputs = {"input_ids": self.ids_NT[rows_on_device_B, :longest].long() & 0xFFFF}
+        inputs = {"input_ids": self.ids_NT[rows_B.to(self.device), :longest].long() & 0xFFFF}
         if int(lengths_B.min()) < longest:
             inputs["attention_mask"] = (place_T < lengths_B[:, None]).to(self.device)
         if self.seconds_N is not None:
             is_second_BT = (place_T >= self.seconds_N[rows_B][:, None]) & (place_T < lengths_B[:, None])
             inputs["token_type_ids"] = is_second_BT.long().to(self.device)
-        return inputs, self.targets_N[rows_on_device_B]
+        return inputs
+
+    def _packed(self, rows_B: torch.Tensor) -> dict[str, Any]:
+        """(1, P) each, and how the sequences lie in them."""
+        packing = pack(self.lengths_N[rows_B].numpy())
+        row_P, place_P = rows_B[packing.sequence_P], packing.place_P
+        inputs = {"input_ids": self.ids_NT[row_P, place_P].long() & 0xFFFF, "position_ids": place_P}
+        if self.seconds_N is not None:
+            inputs["token_type_ids"] = (place_P >= self.seconds_N[row_P]).long()
+        return {name: values_P[None] for name, values_P in inputs.items()} | {"packing": packing}
 
 
 @dataclass(kw_only=True)
@@ -59,15 +86,15 @@ class Learner:
     schedule: torch.optim.lr_scheduler.LRScheduler
     device: torch.device
 
-    def logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def logits(self, inputs: dict[str, Any]) -> torch.Tensor:
         """(B, C) float32; the forward pass runs in bfloat16 on a GPU, in float32 elsewhere."""
-        ids_BT = inputs["input_ids"]
         given = dict(inputs)
         if not self.takes.token_types:
             given.pop("token_type_ids", None)
         if self.takes.first_position:
-            positions_T = torch.arange(ids_BT.shape[1], device=ids_BT.device) + self.takes.first_position
-            given["position_ids"] = positions_T.expand_as(ids_BT)
+            ids_BT = inputs["input_ids"]
+            places_BT = inputs.get("position_ids", torch.arange(ids_BT.shape[1], device=ids_BT.device))
+            given["position_ids"] = (places_BT + self.takes.first_position).expand_as(ids_BT)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             logits_BC: torch.Tensor = self.model(**given).logits
         return logits_BC.float()
@@ -90,8 +117,9 @@ def train_epoch(learner: Learner, examples: Examples, order_N: torch.Tensor, bat
 def predict(learner: Learner, examples: Examples) -> np.ndarray:
     """What the objective makes of every example, in order: (N, C) class probabilities, or (N,) numbers."""
     learner.model.eval()
-    parts = []
-    for rows_B in torch.arange(len(examples)).split(EVALUATION_BATCH):
-        inputs, _ = examples.batch(rows_B)
-        parts.append(learner.logits(inputs))
-    return learner.objective.predictions(torch.cat(parts).cpu())
+    order_N = examples.longest_first(torch.arange(len(examples)))
+    parts = [learner.logits(examples.batch(rows_B)[0]) for rows_B in order_N.split(EVALUATION_BATCH)]
+    sorted_NC = torch.cat(parts).cpu()
+    logits_NC = torch.empty_like(sorted_NC)
+    logits_NC[order_N] = sorted_NC
+    return learner.objective.predictions(logits_NC)

@@ -19,10 +19,13 @@ OPTIMIZERS = {
     "novograd": "pytorch_optimizer.optimizer.novograd:NovoGrad",
 }
 
+HAVE_FUSED = frozenset({"adam", "adagrad"})  # a step in one pass over the parameters; the same numbers up to rounding
+
 
 def build_optimizer(
     name: str, parameters: "Iterable[torch.nn.Parameter]", learning_rate: float
 ) -> "torch.optim.Optimizer":
     """Returns the named optimizer over the parameters."""
-    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(OPTIMIZERS[name])(parameters, lr=learning_rate)
+    options = {"fused": True} if name in HAVE_FUSED else {}
+    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(OPTIMIZERS[name])(parameters, lr=learning_rate, **options)
     return optimizer

@@ -20,7 +20,7 @@ import torch
 from torch.optim.lr_scheduler import LinearLR
 
 from trainer import artifacts
-from trainer.assembly import assemble, save
+from trainer.assembly import assemble
 from trainer.config import Report, TrialConfig, TrialResult, epochs_per_evaluation
 from trainer.data import load_dataset, training_part
 from trainer.logger import Logger
@@ -28,6 +28,7 @@ from trainer.loop import Examples, Learner, predict, train_epoch
 from trainer.metrics import headline, named, score
 from trainer.objectives import objective_of
 from trainer.optimizers import build_optimizer
+from trainer.packing import prepare
 from trainer.state import restore_state, save_state
 
 # Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
@@ -67,6 +68,7 @@ class Trial:
         scores_train: bool = False,
     ) -> None:
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self.config, self.logger = config, logger
@@ -97,10 +99,16 @@ class Trial:
     def _assemble(self, *folders: Path | None) -> None:
         """Puts the examples on the device, and the model with what trains it."""
         config = self.config
-        encoded, model, takes = assemble(config, self.dataset, self.objective.num_outputs, *folders)
+        self.assembly = assemble(config, self.dataset, self.objective.num_outputs, *folders)
+        model, takes = self.assembly.model, self.assembly.takes
+        is_packed = takes.reads_first_token and self.device.type == "cpu"
+        if is_packed:
+            prepare(model, takes)
         self.examples = {
-            name: Examples(split, self.objective.targets(getattr(self.dataset, name).labels), self.device)
-            for name, split in encoded.items()
+            name: Examples(
+                split, self.objective.targets(getattr(self.dataset, name).labels), self.device, is_packed=is_packed
+            )
+            for name, split in self.assembly.encoded.items()
         }
         model.to(self.device)
         optimizer = build_optimizer(config.optimizer, model.parameters(), config.learning_rate)
@@ -255,7 +263,7 @@ class Trial:
 
     def _log_model(self) -> None:
         with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
-            save(self.learner.model, Path(folder))
+            self.assembly.save(Path(folder))
             for path in Path(folder).iterdir():
                 self.logger.artifact(f"model/{path.name}", path.read_bytes())
 
