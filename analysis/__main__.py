@@ -1,5 +1,6 @@
 """``python -m analysis``: tables and figures of what the tracking store holds, beside the paper's."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Sequence
@@ -7,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.layouts import LAYOUTS, parse_layout
-from sweeps.recorded import CRITERIA
+from analysis.layouts import LAYOUTS, SEARCH, parse_layout
+from sweeps import recorded
 from trainer.commandline import parse, run, setting
 from trainer.errors import UserError, one_of
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from analysis.report import Report
+    from analysis.source import Source
+
+MAX_SEARCHES = 4  # that are drawn of an overview: each is a page of its own, and takes half a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class CompareOptions:
         help="name of the experiment to read; auto: MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME, else all of them",
     )
     select_by: str | None = setting(
-        None, help=f"score by which settings are chosen: {', '.join(CRITERIA)}; auto: what each sweep names"
+        None, help=f"score by which settings are chosen: {', '.join(recorded.CRITERIA)}; auto: what each sweep names"
     )
     allow_missing: bool = setting(
         False, help="whether the exit status is 0 although cells are missing, failed, diverged or still running"
@@ -50,7 +52,7 @@ class CompareOptions:
         if self.tasks == ():
             raise UserError("tasks: none given; give names, comma-separated, or 'all'")
         if self.select_by is not None:
-            one_of("select_by", self.select_by, CRITERIA)
+            one_of("select_by", self.select_by, recorded.CRITERIA)
         if self.output and Path(self.output).exists() and not Path(self.output).is_dir():
             raise UserError(f"output: {self.output!r} is not a folder; give one, it is made where there is none")
 
@@ -68,32 +70,46 @@ def main(arguments: Sequence[str]) -> int:
         description="Build tables and figures from the runs in the tracking store (MLFLOW_TRACKING_URI).",
     )
     # Imported late: MLflow and pandas take seconds, a mistake on the command line should not.
-    from analysis.figures import draw
-    from analysis.files import log, write
+    from analysis.files import FIGURES, writable, write
     from analysis.listing import print_comparison
     from analysis.report import stem
+    from analysis.source import answering, open_source
     from analysis.terminal import print_sheets
-    from sweeps.connection import answering, open_existing_store
 
-    client = open_existing_store()
-    with answering(client.tracking_uri):
-        report, home = _read(client, options)
+    source = open_source(os.environ.get("MLFLOW_TRACKING_URI"))
+    with answering(source.tracking_uri):
+        report, home = _read(source, options)
     if report.comparison:
         print_comparison(report.comparison)
     else:
         print_sheets(report.sheets)
-    with answering(client.tracking_uri):
-        figures = draw(client, report.selections)
+    from analysis.figures import draw, saving  # which takes half a second; the tables are on the screen by now
+
+    with answering(source.tracking_uri):
+        figures = draw(source, report.selections, max_searches=_max_searches(options))
     with tempfile.TemporaryDirectory(prefix="polymath-") as nowhere:
-        files = write(report, figures, stem(parse_layout(options.layout)), Path(options.output or nowhere))
-        with answering(client.tracking_uri):
-            run_id = log(client, files, options.sweep or os.environ.get("MLFLOW_RUN_ID"), home)
+        folder = Path(options.output or nowhere)
+        with writable(folder), saving(figures, folder / FIGURES) as drawn:
+            run_id = options.sweep or os.environ.get("MLFLOW_RUN_ID")
+            if not run_id:  # while others draw: this takes a second
+                with answering(source.tracking_uri):
+                    run_id = source.new_run(home, "compare", {recorded.KIND: "compare"})
+            files = write(report, drawn, stem(parse_layout(options.layout)), folder)
+        with answering(source.tracking_uri):
+            source.log(run_id, files)
     print("", *_closing_lines(files, run_id, report, options), sep="\n")
     return 1 if report.incomplete and not options.allow_missing else 0
 
 
+def _max_searches(options: CompareOptions) -> int | None:
+    """Up to how many searches are drawn: each of one sweep and of the layout for them, few of an overview."""
+    return None if options.sweep or options.layout == SEARCH else MAX_SEARCHES
+
+
 def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", options: CompareOptions) -> list[str]:
     """What was written and logged, and whether anything is missing from it."""
+    from analysis.files import FIGURES
+
     logged = " and ".join(f"{folder}/" for folder, paths in files.items() if paths)
     lines = [f"logged to run {run_id} under {logged}"]
     if options.output is not None:
@@ -101,13 +117,16 @@ def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", 
             ", ".join(str(path) for path in paths if path.suffix != ".svg") for paths in files.values()
         )
         lines.insert(0, f"written: {tables}" + "".join(f"; {paths}, also as .svg" for paths in pictures if paths))
+    are_drawn = any(path.name.startswith("search-") for path in files[FIGURES])
+    if not are_drawn and any(len(selection.tried) > 1 for selection in report.selections):
+        lines.append("the grids of searches are drawn with layout=search, or of one sweep with sweep=RUN_ID")
     if report.incomplete:
         remedy = "" if options.allow_missing else "; status 1 unless allow_missing=true"
         lines.append(f"incomplete: cells are missing, failed, diverged or running{remedy}")
     return lines
 
 
-def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Report, str]":
+def _read(source: "Source", options: CompareOptions) -> "tuple[Report, str]":
     """Reads and lays out; also returns the id of the newest trial's experiment.
 
     Raises:
@@ -117,14 +136,14 @@ def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Report, str
     from analysis.store import expected_cells, find_run, read_sweeps, read_trials
 
     if not options.sweep and os.environ.get("MLFLOW_RUN_ID"):
-        find_run(client, "MLFLOW_RUN_ID", os.environ["MLFLOW_RUN_ID"])
-    experiment_ids, where = _experiments(client, options)
-    trials = read_trials(client, experiment_ids, options.sweep)
-    expected = expected_cells(read_sweeps(client, experiment_ids, options.sweep))
+        find_run(source, "MLFLOW_RUN_ID", os.environ["MLFLOW_RUN_ID"])
+    experiment_ids, where = _experiments(source, options)
+    trials = read_trials(source, experiment_ids, options.sweep)
+    expected = expected_cells(read_sweeps(source, experiment_ids, options.sweep))
     if trials.empty:
         raise UserError(f"there are no trials in {where}; run a sweep first: mlflow run . -e sweep -P task=h4")
     report = build(
-        client,
+        source,
         trials,
         expected,
         layout=parse_layout(options.layout),
@@ -134,40 +153,39 @@ def _read(client: "MlflowClient", options: CompareOptions) -> "tuple[Report, str
     return report, str(trials["experiment_id"].iloc[0])
 
 
-def _experiments(client: "MlflowClient", options: CompareOptions) -> tuple[list[str], str]:
+def _experiments(source: "Source", options: CompareOptions) -> tuple[list[str], str]:
     """The ids of the experiments to read, and what they are, in words.
 
     Raises:
         UserError: when the sweep or the experiment is not there, or the sweep is no sweep.
     """
-    from analysis.store import find_experiments
     from sweeps.connection import shown
 
     if options.sweep:
-        return [_experiment_of_sweep(client, options.sweep)], f"sweep {options.sweep}"
-    by_name = find_experiments(client)
+        return [_experiment_of_sweep(source, options.sweep)], f"sweep {options.sweep}"
+    by_name = source.experiments()
     if options.experiment:
         return [by_name[one_of("experiment", options.experiment, by_name)]], f"experiment {options.experiment!r}"
     if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return [one_of("MLFLOW_EXPERIMENT_ID", experiment_id, by_name.values())], f"experiment {experiment_id}"
     if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
         return [by_name[one_of("MLFLOW_EXPERIMENT_NAME", name, by_name)]], f"experiment {name!r}"
-    return list(by_name.values()), shown(client.tracking_uri)
+    return list(by_name.values()), shown(source.tracking_uri)
 
 
-def _experiment_of_sweep(client: "MlflowClient", run_id: str) -> str:
+def _experiment_of_sweep(source: "Source", run_id: str) -> str:
     from analysis.store import find_run
-    from sweeps import recorded
 
-    found = find_run(client, "sweep", run_id)
-    kind = found.data.tags.get(recorded.KIND)
+    found = find_run(source, "sweep", run_id)
+    kind = found.tags.get(recorded.KIND)
     if kind != "sweep":
         remedy = "give a sweep's run id"
         if kind == "trial":
-            remedy = f"it is a trial of sweep {found.data.tags.get(recorded.PARENT)}; give that"
+            remedy = f"it is a trial of sweep {found.tags.get(recorded.PARENT)}; give that"
         raise UserError(f"sweep: run {run_id!r} is not a sweep; {remedy}")
-    return str(found.info.experiment_id)
+    return found.experiment_id
 
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # a short command: looking for garbage as often as usual takes a fifth of its time
     run(main)

@@ -163,7 +163,8 @@ def _draw_group(
         if line.paper is not None:
             axes.plot(x + bar_width / 4, line.paper.value, **PAPER)  # beside the error bar
             top = max(top, line.paper.value) if line.paper.value < top + CLEARANCE else top
-        axes.annotate(_remark(line, counts[name].text), (x, top), rotation=90, **LABEL)
+        if remark := _remark(line, counts[name].text):
+            axes.annotate(remark, (x, top), rotation=90, **LABEL)
     for level in group.rivals:
         half = num_bars * bar_width / 2 + 0.04
         axes.plot([place - half, place + half], [level.score] * 2, **_level_look(level.model))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from analysis import figure_style as style
-from analysis.figure_panels import data_notes, panels_of, seeds_text, slug, subject
+from analysis.figure_panels import Panel, data_notes, panels_of, seeds_text, slug, subject
 from analysis.select import Selection, Setting
 from analysis.tables import Line
 
@@ -25,14 +25,22 @@ NARROW_GRID = 4  # learning rates: of no more, two grids stand beside each other
 def draw_grids(lines: Sequence[Line]) -> dict[str, Figure]:
     """A figure for each group, a grid for each of its inits; only of those that tried more than one setting."""
     figures: dict[str, Figure] = {}
+    for panel, grids in searches(lines):
+        name = f"search-{slug(panel.name)}"
+        while name in figures:
+            name += "-another"
+        figures[name] = _figure(f"Search on {panel.name}{subject(lines)}", grids, data_notes([panel]))
+    return figures
+
+
+def searches(lines: Sequence[Line]) -> list[tuple[Panel, dict[str, Selection]]]:
+    """Each group of which more than one setting was tried, with those of its inits."""
+    found = []
     for panel in panels_of(lines):
         grids = {name: line.selection for name, line in panel.last.items() if len(_cells(line.selection)) > 1}
         if any(setting.finished for selection in grids.values() for setting in selection.tried):
-            name = f"search-{slug(panel.name)}"
-            while name in figures:
-                name += "-another"
-            figures[name] = _figure(f"Search on {panel.name}{subject(lines)}", grids, data_notes([panel]))
-    return figures
+            found.append((panel, grids))
+    return found
 
 
 def _cells(selection: Selection) -> dict[tuple[str, float], Setting]:

@@ -1,29 +1,33 @@
 """The figures of what was recorded: drawn for print, as PNG and SVG."""
 
+import multiprocessing
+import os
+import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from analysis.figure_bars import draw_test_scores
 from analysis.figure_curves import draw_losses, draw_valid_scores
-from analysis.figure_grid import draw_grids
+from analysis.figure_grid import draw_grids, searches
 from analysis.figure_steps import draw_steps
 from analysis.figure_style import house_style
 from analysis.select import Selection
+from analysis.source import Store
 from analysis.store import read_history
 from analysis.tables import lines_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 DOTS_PER_INCH = 200
 
 
-def draw(client: "MlflowClient", selections: Sequence[Selection]) -> dict[str, Figure]:
+def draw(store: Store, selections: Sequence[Selection], *, max_searches: int | None = None) -> dict[str, Figure]:
     """Every figure that there is data for, by name:
 
     - ``test-scores``: bars, with error bars, the rival's red line and the paper's figures;
@@ -37,16 +41,18 @@ def draw(client: "MlflowClient", selections: Sequence[Selection]) -> dict[str, F
     Args:
         selections: as :func:`analysis.select.select` returns them; histories are read of the runs at the chosen
             settings.
+        max_searches: where there are more, no ``search-TASK`` is drawn; None: all are.
     """
     lines = lines_of(selections)
-    history = partial(read_history, client)
+    are_few = max_searches is None or len(searches(lines)) <= max_searches
+    history = partial(read_history, store)
     with house_style():
         return {
             **draw_test_scores(lines),
             **draw_losses(history, lines),
             **draw_valid_scores(history, lines),
             **draw_steps(lines),
-            **draw_grids(lines),
+            **(draw_grids(lines) if are_few else {}),
         }
 
 
@@ -58,13 +64,56 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     Raises:
         OSError: when the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    with saving(figures, folder) as paths:
+        return [*paths]
+
+
+@contextmanager
+def saving(figures: Mapping[str, Figure], folder: Path) -> Iterator[Iterator[Path]]:
+    """:func:`save`, giving the paths as files are ready; where there are cores for it, processes of their own write.
+
+    Raises:
+        OSError: at the beginning, or with the paths, when the folder cannot be written to.
+    """
+    if figures:
+        folder.mkdir(parents=True, exist_ok=True)
+    if (num_processes := min(len(figures), _num_free_cores())) < 2:
+        _inherit(figures)
+        yield (path for name in figures for path in _save(folder, name))
+        return
+    with warnings.catch_warnings():
+        # Of Python 3.12 on: it counts the idle threads of numerical libraries, which have no part in drawing.
+        warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+        pool = ProcessPoolExecutor(
+            num_processes, multiprocessing.get_context("fork"), initializer=_inherit, initargs=(figures,)
+        )
+        found = pool.map(partial(_save, folder), figures)
+    with pool:
+        yield chain.from_iterable(found)
+
+
+def _num_free_cores() -> int:
+    """How many processes may be forked: none where other threads run, whose locks a child would find closed."""
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return 1
+    return len(os.sched_getaffinity(0))
+
+
+_figures: Mapping[str, Figure] = {}  # of this process; a child has those of its parent, without any copying
+
+
+def _inherit(figures: Mapping[str, Figure]) -> None:
+    global _figures
+    _figures = figures
+
+
+def _save(folder: Path, name: str) -> list[Path]:
+    figure, paths = _figures[name], [folder / f"{name}.png", folder / f"{name}.svg"]
     with house_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a task's name; in SVG any font has it
-        for name, figure in figures.items():
-            png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-            figure.savefig(png, dpi=DOTS_PER_INCH)
-            figure.savefig(svg, metadata={"Date": None})
-            paths += [png, svg]
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # once for both files
+        figure.savefig(paths[0], dpi=DOTS_PER_INCH)
+        figure.savefig(paths[1], metadata={"Date": None})
     return paths

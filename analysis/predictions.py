@@ -3,15 +3,12 @@
 import io
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from analysis.source import Store
 from analysis.store import read_artifact
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 PATH = "predictions/test.csv"
 PROBABILITY = "probability_"  # with the class behind it, one column for each class, in the classes' order
@@ -44,10 +41,10 @@ class Predictions:
 
 
 @lru_cache(maxsize=KEPT_RUNS)
-def read_predictions(client: "MlflowClient", run_id: str) -> Predictions | None:
+def read_predictions(store: Store, run_id: str) -> Predictions | None:
     """A finished run's test predictions; None where it has none, or they are damaged. Each run is read once."""
     try:
-        text = read_artifact(client, run_id, PATH)
+        text = read_artifact(store, run_id, PATH)
         return None if text is None else parse(text)
     except (ValueError, OverflowError):  # no UTF-8, no table, or not these columns
         return None

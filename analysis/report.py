@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,13 +16,11 @@ from analysis.predictions import read_predictions
 from analysis.search_table import search_sheets, searched
 from analysis.select import Selection, select
 from analysis.sheet import Sheet
+from analysis.source import Store
 from analysis.store import UNLISTED, config_columns
 from analysis.tables import Comparison, compare
 from analysis.verdict_table import verdict_sheet
 from trainer.errors import one_of
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +42,7 @@ class Report:
 
 
 def build(
-    client: "MlflowClient",
+    store: Store,
     trials: pd.DataFrame,
     expected: pd.DataFrame,
     *,
@@ -71,38 +68,38 @@ def build(
     trials, expected = (frame[frame["task"].isin(wanted)] for frame in (trials, expected))
     if isinstance(layout, Cross):
         check_fields(layout, [name.removeprefix(UNLISTED) for name in config_columns(trials)])
-        return _cross(client, layout, tell_apart(trials, expected, select_by, layout.axes))
+        return _cross(store, layout, tell_apart(trials, expected, select_by, layout.axes))
     selections = select(trials, expected, select_by)
     if layout in PAPER_LAYOUTS:
-        return _paper(client, layout, selections, tasks)
+        return _paper(store, layout, selections, tasks)
     if layout == SEARCH:
         selections = searched(selections)
         return Report(sheets=tuple(search_sheets(selections)), selections=tuple(selections))
-    pairs = _pairs(client, selections)
+    pairs = _pairs(store, selections)
     if layout == VERDICT:
         return Report(sheets=(verdict_sheet(selections, pairs),), selections=tuple(selections))
     comparison = compare(selections, pairs, pair_notes(pairs))
     return Report(sheets=(comparison_sheet(comparison),), selections=tuple(selections), comparison=comparison)
 
 
-def _cross(client: "MlflowClient", layout: Cross, told: Sequence[Told]) -> Report:
+def _cross(store: Store, layout: Cross, told: Sequence[Told]) -> Report:
     selections = tuple(one.selection for one in told)
-    pairs = [] if layout.axes else _pairs(client, selections)  # seeds that are told apart are no pairs
+    pairs = [] if layout.axes else _pairs(store, selections)  # seeds that are told apart are no pairs
     return Report(sheets=(cross_sheet(layout, told, pairs),), selections=selections)
 
 
-def _paper(client: "MlflowClient", name: str, selections: Sequence[Selection], tasks: Sequence[str] | None) -> Report:
+def _paper(store: Store, name: str, selections: Sequence[Selection], tasks: Sequence[str] | None) -> Report:
     layout = PAPER_LAYOUTS[name]
     chosen = shown(layout, selections)
     others = {selection.config["task"] for selection in selections} - tasks_of(layout)
     columns = columns_of(layout) if layout.split == "test" else []
-    pairs = _pairs(client, [selection for selection in chosen if selection.config["task"] in columns])
+    pairs = _pairs(store, [selection for selection in chosen if selection.config["task"] in columns])
     sheet = paper_sheet(layout, chosen, pairs, tasks=tasks, left_out=sorted(others))
     return Report(sheets=(sheet,), selections=tuple(chosen))
 
 
-def _pairs(client: "MlflowClient", selections: Sequence[Selection]) -> list[Pair]:
-    return pair_up(selections, partial(read_predictions, client))
+def _pairs(store: Store, selections: Sequence[Selection]) -> list[Pair]:
+    return pair_up(selections, partial(read_predictions, store))
 
 
 def stem(layout: str | Cross) -> str:

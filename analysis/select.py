@@ -5,10 +5,14 @@ rate, seed) is equal, and so is the data. In a group, each init gets the optimiz
 mean valid score over seeds, or train score where that is the criterion; test scores are read after that choice.
 """
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.store import AXES, config_columns
@@ -153,22 +157,62 @@ def _group_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in config_columns(frame) if name not in AXES]
 
 
-def _select_one(cells: pd.DataFrame) -> Selection:
+class _Cell(NamedTuple):
+    """A cell of one group and init; scores are NaN where not logged."""
+
+    optimizer: str  # "" of a model that is not trained in steps; its learning rate is NaN
+    learning_rate: float
+    seed: int
+    state: str
+    run_id: str
+    valid: float
+    train: float
+    test: float
+
+    def score(self, by: str) -> float:
+        return self.train if by == BY_TRAIN else self.valid
+
+    def is_at(self, setting: Setting) -> bool:
+        same_rate = math.isnan(self.learning_rate) or self.learning_rate == setting.learning_rate
+        return self.optimizer == setting.optimizer and same_rate
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Where it stands among others; what is missing comes last."""
+        is_number, has_seed = not math.isnan(self.learning_rate), not pd.isna(self.seed)
+        setting = (not self.optimizer, self.optimizer, not is_number, self.learning_rate if is_number else 0)
+        return (*setting, not has_seed, self.seed if has_seed else 0)
+
+    @property
+    def name(self) -> str:
+        """``adam 1e-05 seed 0``"""
+        return f"{self.optimizer} {self.learning_rate:g} seed {self.seed}" if self.optimizer else f"seed {self.seed}"
+
+
+def _cells_of(frame: pd.DataFrame) -> list[_Cell]:
+    """The rows of a frame as plain values, in their place: thousands of small sums are slow in pandas."""
+    names = ("learning_rate", "seed", "state", "run_id", BY_VALID, BY_TRAIN, "test/score")
+    columns = [frame["optimizer"].fillna("").tolist(), *(frame[name].tolist() for name in names)]
+    return sorted(itertools.starmap(_Cell, zip(*columns, strict=True)), key=lambda cell: cell.place)
+
+
+def _select_one(frame: pd.DataFrame) -> Selection:
     """Chooses among the cells of one group and init."""
-    by = str(cells["select_by"].iloc[0])
-    settings = _settings(cells[[*SETTING, "state", *CRITERIA]], by)
+    first, cells = frame.iloc[-1], _cells_of(frame)
+    by = str(first["select_by"])
+    settings = _settings(cells, by)
     considered = eligible(settings)
     chosen = best(considered)
-    first = cells.iloc[-1]
+    names = {state: tuple(cell.name for cell in cells if cell.state == state) for state in STATES}
     return Selection(
-        config={name: None if pd.isna(first[name]) else first[name] for name in _group_columns(cells)},
+        config={name: None if pd.isna(first[name]) else first[name] for name in _group_columns(frame)},
         data_note=first["data_note"],
         data_digest=first["data_digest"],
         metric=first["metric"],
         init=first["init"],
         by=by,
-        counts=_counts(cells),
-        unfinished={state: _cell_names(cells[cells["state"] == state]) for state in STATES if state != "finished"},
+        counts={state: len(of_state) for state, of_state in names.items()},
+        unfinished={state: of_state for state, of_state in names.items() if state != "finished"},
         settings=len(settings),
         considered=len(considered),
         tried=tuple(settings),
@@ -177,27 +221,32 @@ def _select_one(cells: pd.DataFrame) -> Selection:
     )
 
 
-def _settings(cells: pd.DataFrame, by: str) -> list[Setting]:
-    """The settings of some cells; no test score comes in here."""
+def _settings(cells: Sequence[_Cell], by: str) -> list[Setting]:
+    """The settings of some cells, which stand in their place; no test score comes in here."""
     settings = []
-    for _, seeds in cells.groupby(SETTING, dropna=False):
-        optimizer, learning_rate = seeds["optimizer"].iloc[0], seeds["learning_rate"].iloc[0]
-        finished = seeds[seeds["state"] == "finished"]
+    for _, group in itertools.groupby(cells, key=lambda cell: cell.place[:4]):
+        seeds = list(group)
+        finished = [cell for cell in seeds if cell.state == "finished"]
+        scores = [cell.score(by) for cell in finished]
+        states = Counter(cell.state for cell in seeds)
         setting = Setting(
-            optimizer="" if pd.isna(optimizer) else optimizer,
-            learning_rate=float(learning_rate),
+            optimizer=seeds[0].optimizer,
+            learning_rate=seeds[0].learning_rate,
             expected=len(seeds),
-            finished=int(finished[by].notna().sum()),
-            valid=float(finished[BY_VALID].mean()),
-            score=float(finished[by].mean()),
-            trouble=trouble(_counts(seeds)),
+            finished=sum(not math.isnan(score) for score in scores),
+            valid=_mean([cell.valid for cell in finished]),
+            score=_mean(scores),
+            trouble=trouble({state: states[state] for state in STATES}),
         )
         settings.append(setting)
     return settings
 
 
-def _counts(cells: pd.DataFrame) -> dict[str, int]:
-    return {state: int((cells["state"] == state).sum()) for state in STATES}
+def _mean(scores: Sequence[float]) -> float:
+    """Of those that are logged; NaN where none is."""
+    logged = [score for score in scores if not math.isnan(score)]
+    with np.errstate(all="ignore"):  # of scores that no trial can have
+        return float(np.mean(logged)) if logged else math.nan
 
 
 def trouble(counts: Mapping[str, int]) -> str:
@@ -205,15 +254,13 @@ def trouble(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in reversed(STATES[1:]) if counts[state])
 
 
-def _runs_at(cells: pd.DataFrame, setting: Setting, by: str) -> tuple[SeedRun, ...]:
+def _runs_at(cells: Iterable[_Cell], setting: Setting, by: str) -> tuple[SeedRun, ...]:
     """The finished trials at a setting with the score that it was chosen by, in the order of seeds."""
-    at_setting = cells["optimizer"].fillna("") == setting.optimizer
-    at_setting &= cells["learning_rate"].isna() | (cells["learning_rate"] == setting.learning_rate)
-    finished = cells[at_setting & (cells["state"] == "finished") & cells[by].notna()].sort_values("seed")
-    columns = (finished["run_id"], finished["seed"], finished[BY_VALID], finished["test/score"])
+    finished = [cell for cell in cells if cell.state == "finished" and not math.isnan(cell.score(by))]
     return tuple(
-        SeedRun(run_id=run_id, seed=int(seed), valid=float(valid), test=float(test))
-        for run_id, seed, valid, test in zip(*columns, strict=True)
+        SeedRun(run_id=cell.run_id, seed=cell.seed, valid=cell.valid, test=cell.test)
+        for cell in sorted(finished, key=lambda cell: cell.seed)
+        if cell.is_at(setting)
     )
 
 
@@ -229,15 +276,6 @@ def eligible(settings: list[Setting]) -> list[Setting]:
 def best(settings: list[Setting]) -> Setting | None:
     """The best mean score; of equal ones the smaller learning rate, then the first optimizer by name."""
     return min(settings, key=lambda setting: (-setting.score, setting.learning_rate, setting.optimizer), default=None)
-
-
-def _cell_names(cells: pd.DataFrame) -> tuple[str, ...]:
-    ordered = cells.sort_values([*SETTING, "seed"])
-    places = zip(ordered["optimizer"], ordered["learning_rate"], ordered["seed"], strict=True)
-    return tuple(
-        f"seed {seed}" if pd.isna(optimizer) else f"{optimizer} {learning_rate:g} seed {seed}"
-        for optimizer, learning_rate, seed in places
-    )
 
 
 def _place(selection: Selection) -> tuple[Any, ...]:

@@ -6,22 +6,16 @@ Nothing else in ``analysis`` knows how MLflow keeps them; the names are ``sweeps
 import json
 import re
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.source import RecordedRun, Source, Store, source_of
 from sweeps import recorded
 from trainer.errors import UserError, first_line
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-PAGE = 1000  # runs in one request
 
 # A trial's params, each a field of TrialConfig, with the types that they had before MLflow made text of them.
 # A param that is not listed becomes a text column "params.NAME": a field that TrialConfig gains later still counts.
@@ -78,6 +72,8 @@ class RecordedSweep:
 
 def plain(text: str) -> str:
     """A text of the store's as it may be shown: what a terminal would obey, line breaks too, becomes U+FFFD."""
+    if text.isprintable():
+        return text
     return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
 
 
@@ -85,35 +81,19 @@ def _plain(texts: Mapping[str, str]) -> dict[str, str]:
     return {plain(name): plain(text) for name, text in texts.items()}
 
 
-def find_experiments(client: "MlflowClient") -> dict[str, str]:
-    """The experiments that are not deleted: name -> id."""
-    by_name: dict[str, str] = {}
-    token = None
-    while True:
-        page = client.search_experiments(max_results=PAGE, page_token=token)
-        by_name.update({experiment.name: experiment.experiment_id for experiment in page})
-        token = page.token
-        if not token:
-            return by_name
-
-
-def find_run(client: "MlflowClient", parameter: str, run_id: str) -> "Run":
+def find_run(store: Store, parameter: str, run_id: str) -> RecordedRun:
     """A run by its id.
 
     Raises:
         UserError: naming the parameter, when the store has no such run.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-    raise UserError(f"{parameter}: the tracking store has no run {run_id!r}; run ids are shown by `mlflow ui`")
+    found = source_of(store).run(run_id)
+    if found is None:
+        raise UserError(f"{parameter}: the tracking store has no run {run_id!r}; run ids are shown by `mlflow ui`")
+    return found
 
 
-def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> pd.DataFrame:
+def read_trials(store: Store, experiment_ids: list[str], sweep: str | None = None) -> pd.DataFrame:
     """Every trial's run, or those of one sweep only.
 
     Returns:
@@ -121,27 +101,25 @@ def read_trials(client: "MlflowClient", experiment_ids: list[str], sweep: str | 
         runs), ``start_time`` (UTC), a column a param with the types of CONFIG_TYPES, and a column a metric with
         its last value, scores as fractions (float, missing where not logged).
     """
-    of_sweep = f" and tags.`{recorded.MEMBER}{sweep}` = 'true'" if sweep else ""
-    found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'trial'{of_sweep}")
-    return _typed([_trial_row(run) for run in found])
+    return _typed([_trial_row(run) for run in source_of(store).runs(experiment_ids, "trial", sweep)])
 
 
-def read_sweeps(client: "MlflowClient", experiment_ids: list[str], sweep: str | None = None) -> list[RecordedSweep]:
+def read_sweeps(store: Store, experiment_ids: list[str], sweep: str | None = None) -> list[RecordedSweep]:
     """Every sweep that has recorded what it was to run, newest first, or the one asked for."""
-    found = _search(client, experiment_ids, f"tags.`{recorded.KIND}` = 'sweep'")
-    wanted = (run for run in found if sweep in (None, run.info.run_id))
+    source = source_of(store)
+    wanted = (run for run in source.runs(experiment_ids, "sweep") if sweep in (None, run.run_id))
     return [
         RecordedSweep(
-            run_id=run.info.run_id,
-            experiment_id=run.info.experiment_id,
+            run_id=run.run_id,
+            experiment_id=run.experiment_id,
             cells=cells,
-            select_by=_criterion(run.data.tags),
-            metric=plain(run.data.tags.get(recorded.METRIC, "")),
-            data_note=plain(run.data.tags.get(recorded.DATA_NOTE, "")),
-            data_digest=plain(run.data.tags.get(recorded.DATA_DIGEST, "")),
+            select_by=_criterion(run.tags),
+            metric=plain(run.tags.get(recorded.METRIC, "")),
+            data_note=plain(run.tags.get(recorded.DATA_NOTE, "")),
+            data_digest=plain(run.tags.get(recorded.DATA_DIGEST, "")),
         )
         for run in wanted
-        if (cells := _cells(client, run.info.run_id)) is not None
+        if (cells := _cells(source, run.run_id)) is not None
     ]
 
 
@@ -151,16 +129,16 @@ def _criterion(tags: Mapping[str, str]) -> str:
     return named if named in recorded.CRITERIA else recorded.BY_VALID
 
 
-def _cells(client: "MlflowClient", run_id: str) -> list[dict[str, str]] | None:
+def _cells(source: Source, run_id: str) -> list[dict[str, str]] | None:
     """The params of every cell, from a sweep's ``cells.json``; None, and a line on stderr, where there is none."""
     text: str | None = ""
     try:
-        text = read_artifact(client, run_id, recorded.CELLS)
+        text = source.artifact(run_id, recorded.CELLS)
         content = json.loads(text or "")
         cells = [_plain({**content["shared"], **cell}) for cell in content["cells"]]
         if not all({"task", "model", "init"} <= cell.keys() for cell in cells):
             raise ValueError("a cell without task, model or init")
-        _typed([{"params": cell} for cell in cells])
+        _param_columns(cells)  # raises where one cannot be typed
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"has no {recorded.CELLS}" if text is None else f"has a damaged {recorded.CELLS} ({first_line(error)})"
         print(f"beware: sweep {run_id} {reason}; which of its cells are missing cannot be seen", file=sys.stderr)
@@ -184,28 +162,22 @@ def expected_cells(sweeps: Iterable[RecordedSweep]) -> pd.DataFrame:
     return _typed(rows)
 
 
-def read_history(client: "MlflowClient", run_id: str, metric: str) -> pd.DataFrame:
+def read_history(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     """Every value of a metric of a run: columns ``step`` (int) and ``value`` (float), in the order of steps.
 
     Of values logged more than once for a step, the first one counts: with its last step a trial logs the valid score of
     the checkpoint that it tests once more.
     """
-    found = sorted(client.get_metric_history(run_id, metric), key=lambda entry: (entry.step, entry.timestamp))
-    frame = pd.DataFrame({"step": [entry.step for entry in found], "value": [entry.value for entry in found]})
-    return frame.astype({"step": "int64", "value": "float64"}).drop_duplicates("step", ignore_index=True)
+    first: dict[int, float] = {}
+    for point in sorted(source_of(store).history(run_id, metric), key=lambda point: (point.step, point.timestamp)):
+        first.setdefault(point.step, point.value)
+    steps, values = np.array([*first], dtype=np.int64), np.array([*first.values()], dtype=np.float64)
+    return pd.DataFrame({"step": steps, "value": values})
 
 
-def read_artifact(client: "MlflowClient", run_id: str, path: str) -> str | None:
+def read_artifact(store: Store, run_id: str, path: str) -> str | None:
     """The text of a run's artifact; None where the run has none at this path."""
-    from mlflow.exceptions import MlflowException
-
-    with tempfile.TemporaryDirectory(prefix="polymath-") as folder:
-        try:
-            return Path(client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
-        except (MlflowException, OSError):
-            if path in {entry.path for entry in client.list_artifacts(run_id, str(PurePosixPath(path).parent))}:
-                raise
-            return None
+    return source_of(store).artifact(run_id, path)
 
 
 def config_columns(frame: pd.DataFrame) -> list[str]:
@@ -213,33 +185,22 @@ def config_columns(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame.columns if name in CONFIG_TYPES or str(name).startswith(UNLISTED)]
 
 
-def _search(client: "MlflowClient", experiment_ids: list[str], query: str) -> "Iterator[Run]":
-    """Runs that match, newest first, page by page."""
-    token = None
-    while experiment_ids:
-        page = client.search_runs(experiment_ids, query, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _trial_row(run: "Run") -> dict[str, Any]:
-    """A run as plain values; its params, still text, and its metrics in dictionaries of their own."""
-    tags = _plain(run.data.tags)
+def _trial_row(run: RecordedRun) -> dict[str, Any]:
+    """A run as plain values; its params, still text, and its metrics in dictionaries of their own, by name."""
+    tags, params = _plain(run.tags), dict(sorted(_plain(run.params).items()))
     return {
-        "run_id": run.info.run_id,
-        "experiment_id": run.info.experiment_id,
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
         "sweep": tags.get(recorded.PARENT),
-        "status": run.info.status,
+        "status": run.status,
         "outcome": tags.get(recorded.OUTCOME),
         "cell": tags.get(recorded.CELL),
         "metric": tags.get(recorded.METRIC, ""),
         "data_note": tags.get(recorded.DATA_NOTE, ""),
         "data_digest": tags.get(recorded.DATA_DIGEST, ""),
-        "start_time": run.info.start_time,
-        "params": _sound({n: t for n, t in _plain(run.data.params).items() if not n.startswith(recorded.PREFIX)}),
-        "metrics": run.data.metrics,
+        "start_time": run.start_time,
+        "params": _sound({n: t for n, t in params.items() if not n.startswith(recorded.PREFIX)}),
+        "metrics": dict(sorted(run.metrics.items())),
     }
 
 
@@ -255,12 +216,19 @@ def _typed(rows: list[dict[str, Any]]) -> pd.DataFrame:
     columns = {name: pd.Series([row.get(name) for row in rows], dtype=kind) for name, kind in FACT_TYPES.items()}
     milliseconds = pd.Series([row.get("start_time") for row in rows], dtype="Int64")
     columns["start_time"] = pd.to_datetime(milliseconds, unit="ms", utc=True)
-    for name in dict.fromkeys([*CONFIG_TYPES, *(name for row in params for name in row)]):
-        column = name if name in CONFIG_TYPES else UNLISTED + name
-        columns[column] = _param_column([row.get(name) for row in params], CONFIG_TYPES.get(name, "str"))
+    columns |= _param_columns(params)
     for name in dict.fromkeys([*METRICS, *(name for row in metrics for name in row)]):
         columns[name] = pd.Series([row.get(name) for row in metrics], dtype="float64")
     return pd.DataFrame(columns)
+
+
+def _param_columns(rows: Sequence[Mapping[str, str]]) -> "dict[str, pd.Series[Any]]":
+    """A column for each param of any row and each of CONFIG_TYPES."""
+    columns = {}
+    for name in dict.fromkeys([*CONFIG_TYPES, *(name for row in rows for name in row)]):
+        column = name if name in CONFIG_TYPES else UNLISTED + name
+        columns[column] = _param_column([row.get(name) for row in rows], CONFIG_TYPES.get(name, "str"))
+    return columns
 
 
 def _param_column(texts: list[str | None], kind: str) -> "pd.Series[Any]":

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from analysis.client import Client
 from analysis.listing import comparison_sheet
 from analysis.render import markdown
 from analysis.select import Setting, best, eligible
@@ -38,11 +39,13 @@ def test_an_experiment_without_runs_gives_a_frame_with_all_columns(experiment: s
     assert {"run_id", "sweep", "task", "seed", "valid/score", "test/score", "start_time"} <= set(trials.columns)
 
 
-def test_more_runs_than_fit_a_page_are_all_read(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.store.PAGE", 2)
+def test_more_runs_than_fit_a_page_are_all_read(
+    experiment: str, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.client.PAGE", 2)
     sweep = Recorder(experiment, seeds=5)
     sweep.all_trials((0.9, 0.8))
-    assert sorted(read_trials(MlflowClient(), [experiment])["seed"]) == [0, 1, 2, 3, 4]
+    assert sorted(read_trials(Client(tracking_uri), [experiment])["seed"]) == [0, 1, 2, 3, 4]
 
 
 def test_the_product_of_a_sweeps_axes_is_what_it_was_expected_to_run(experiment: str) -> None:
