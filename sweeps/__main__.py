@@ -1,26 +1,28 @@
 """``python -m sweeps``: the whole line, from a task's file to a comparison table in MLflow."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from sweeps.checkpoints import check_checkpoint
 from sweeps.claims import close_leftovers
-from sweeps.cluster import Resources, check_resources, credentials, no_worker_left, ray_session
-from sweeps.connection import answering, client, current_uri, impatient, shown
+from sweeps.cluster import Resources, check_resources, credentials, no_worker_left
+from sweeps.connection import answering, client, current_uri, impatient, is_new_store, shown
 from sweeps.heartbeat import Heartbeat, Watch
 from sweeps.keys import cell_keys
-from sweeps.ledger import count_in, read_ledger
+from sweeps.ledger import CellRun, count_in, read_ledger
 from sweeps.patience import patiently
 from sweeps.plan import print_cells, print_estimate, print_plan
 from sweeps.progress import SweepProgress
 from sweeps.recorded import BY_TRAIN
+from sweeps.session import RaySession
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.storage import Storage
 from sweeps.supplies import Supplies
@@ -35,14 +37,13 @@ if TYPE_CHECKING:
     from sweeps.worker import Place
 
 
+DESCRIPTION = "Compare pre-trained and new language models on a task, over a grid of settings."
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs what is missing of a sweep and prints its table; status 1 when a trial failed."""
-    options = parse(
-        SweepOptions,
-        arguments,
-        program="python -m sweeps",
-        description="Compare pre-trained and new language models on a task, over a grid of settings.",
-    )
+    gc.disable()  # until the trials run: what is imported and opened before is no garbage
+    options = parse(SweepOptions, arguments, program="python -m sweeps", description=DESCRIPTION)
     spec = options.spec()
     if options.dry_run:
         print_cells(options, spec)
@@ -52,34 +53,60 @@ def main(arguments: Sequence[str]) -> int:
     storage = check_place(options)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    keys = cell_keys(options, spec, dataset, current_uri())
-    done, stale = first_look(run_id, dataset, keys, options.rerun_diverged)
 
-    with ray_session(options) if len(done) < len(spec) else nullcontext() as resources:
+    with RaySession(options, len(spec)) as ray:
+        if is_new_store():
+            ray.start()  # nothing can have been done before
+        keys = cell_keys(options, spec, dataset, current_uri())
+        ledger, stale = first_look(run_id, dataset, keys, options.rerun_diverged)
+        done = {key for key, runs in ledger.items() if any(run.is_done(stale) for run in runs)}
+        if len(done) < len(spec):
+            ray.start()
         record = open_sweep(options, spec, dataset, run_id, stale)
         progress = SweepProgress(len(spec), spec.name)
         store = client(record.tracking_uri)
         with interruptible(progress), record.closing(), Heartbeat(store, record.run_id) as heartbeat:
             watch = Watch(store, heartbeat)
-            patiently(lambda: _look(record, dataset, keys, watch), progress.say)
+            patiently(lambda: watch.look(record.experiment_id), progress.say)
             print_plan(options, spec, dataset, max_length, record)
             if done:
                 print(f"{len(done)} of {len(spec)} cells are done already", flush=True)
-            if resources is not None:
-                from sweeps.driver import Driver
-                from sweeps.worker import rehearse
+            if len(done) < len(spec):
+                import sweeps.driver  # noqa: F401  (Tune and Optuna come in here, while Ray is starting)
 
+                resources = ray.resources()
                 place = _place(options, spec, dataset, record, storage, keys, resources)
-                left = [point for key, point in zip(spec.cells, spec.points(), strict=True) if keys[key] not in done]
-                cells = [spec.config(point) for point in left]
-                speed = partial(rehearse, place, left[0], resources)
-                patiently(lambda: print_estimate(cells, dataset, record, resources, speed), progress.say)
-                with progress, no_worker_left(resources):
-                    Driver(spec, dataset, place, resources, progress, watch).run()
-            patiently(lambda: _look(record, dataset, keys, watch), progress.say)
+                done |= _train(spec, dataset, place, resources, progress, watch, ledger)
+            patiently(lambda: count_in(store, record.experiment_id, dataset.digest, done, record.run_id), progress.say)
             patiently(lambda: close_leftovers(store, record.experiment_id, watch), progress.say)
-    print_table(record)
+        table = begin_table(record)  # Ray ends meanwhile
+    end_table(record, table)
     return 1 if progress.failed else 0
+
+
+def _train(
+    spec: SweepSpec,
+    dataset: Dataset,
+    place: "Place",
+    resources: Resources,
+    progress: SweepProgress,
+    watch: Watch,
+    ledger: dict[str, list[CellRun]],
+) -> set[str]:
+    """Runs the cells that are not done; returns the keys of those that turned out to be done by others meanwhile."""
+    from sweeps.driver import Driver
+    from sweeps.worker import rehearse
+
+    driver = Driver(spec, dataset, place, resources, progress, watch, ledger)
+    left = driver.left()
+    cells = [place.config(driver.points[key]) for key in left]
+    if cells:
+        speed = partial(rehearse, place, driver.points[left[0]], resources)
+        patiently(lambda: print_estimate(cells, dataset, place.record, resources, speed), progress.say)
+    gc.freeze()
+    gc.enable()
+    with progress, no_worker_left(resources):
+        return driver.run()
 
 
 def check_place(options: SweepOptions) -> Storage | None:
@@ -125,29 +152,21 @@ def _place(
     )
 
 
-def _look(record: SweepRecord, dataset: Dataset, keys: Mapping[str, str], watch: Watch) -> None:
-    """Counts the cells that others have done as the sweep's own, and looks which other drivers there are."""
-    store = client(record.tracking_uri)
-    count_in(store, record.experiment_id, dataset.digest, keys.values(), record.run_id)
-    watch.look(record.experiment_id)
-
-
 def first_look(
     run_id: str | None, dataset: Dataset, keys: Mapping[str, str], rerun_diverged: bool
-) -> tuple[set[str], frozenset[str]]:
-    """The keys of the cells that are done, and the ids of diverged runs whose cells are to be done again.
+) -> tuple[dict[str, list[CellRun]], frozenset[str]]:
+    """The runs of the sweep's cells, and the ids of diverged ones whose cells are to be done again.
 
-    It is before anything is started or recorded.
+    It is before anything is recorded.
 
     Raises:
         UserError: when the tracking store does not answer.
     """
     uri = current_uri()
     with answering(uri), impatient():
-        runs = read_ledger(client(uri), find_experiment(client(uri), run_id), dataset.digest, keys.values())
-    done = [run for found in runs.values() for run in found if run.is_done()]
-    stale = frozenset(run.run_id for run in done if rerun_diverged and run.outcome == "diverged")
-    return {key for key, found in runs.items() if any(run.is_done(stale) for run in found)}, stale
+        ledger = read_ledger(client(uri), find_experiment(client(uri), run_id), dataset.digest, keys.values())
+    done = [run for runs in ledger.values() for run in runs if run.is_done()]
+    return ledger, frozenset(run.run_id for run in done if rerun_diverged and run.outcome == "diverged")
 
 
 @contextmanager
@@ -184,13 +203,18 @@ def check_cells(spec: SweepSpec, dataset: Dataset) -> int:
     return max(lengths)
 
 
-def print_table(record: SweepRecord) -> None:
-    """Prints and logs the comparison table, made by ``analysis`` from the tracking store alone."""
+def begin_table(record: SweepRecord) -> "subprocess.Popen[bytes]":
+    """Prints and logs the comparison table, made by ``analysis`` from the tracking store alone, in its own process."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": record.tracking_uri}
     print(flush=True)
     command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", "none"]
     command += ["--allow-missing", "true"]  # the sweep's own status says whether a trial failed
-    subprocess.run(command, env=environment, check=False)
+    return subprocess.Popen(command, env=environment)
+
+
+def end_table(record: SweepRecord, table: "subprocess.Popen[bytes]") -> None:
+    """Waits for the table, and says where to see the sweep."""
+    table.wait()
     uri = shown(record.tracking_uri)
     path = view_path(record.experiment_id, record.run_id)
     if uri.startswith("http"):

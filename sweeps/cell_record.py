@@ -16,7 +16,7 @@ from sweeps.heartbeat import is_over, process_start, this_machine, this_process
 from sweeps.ledger import CellRun
 from sweeps.run_writer import LOOK_S
 from sweeps.spec import cell_name
-from sweeps.tracking import SweepRecord, data_tags, describe_trial
+from sweeps.tracking import SweepRecord, data_tags, describe_trial, log_inputs
 from sweeps.trial_logger import Opened, TrialLogger
 from trainer.config import TrialConfig
 from trainer.errors import UserError, first_line
@@ -96,6 +96,9 @@ class CellRecord:
             store.update_run(before.run_id, status="RUNNING")
         for name in {recorded.OUTCOME, recorded.FAILURE} & before.tags.keys():
             store.delete_tag(before.run_id, name)
+        if not before.claims and before.tags.get(recorded.DRIVER) == record.run_id:  # made just now, with all its tags
+            log_inputs(store, before.run_id, self.config, self.dataset)
+            return Opened(run_id=before.run_id, num_recorded={})
         describe_trial(store, before.run_id, self.config, self.dataset, tags)
         metrics = store.get_run(before.run_id).data.metrics
         counts = {name: len(store.get_metric_history(before.run_id, name)) for name in metrics}

@@ -16,22 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.connection import current_uri, shown
+from sweeps.environment import JOINING, LOOPBACK, RAY_SETTINGS, environment, preload
 from sweeps.spec import SweepOptions
 from trainer.errors import UserError, first_line
 
-# Ray reads its settings from the environment when it is imported, so they are set before.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # one machine: Ray's servers listen on 127.0.0.1 alone
-RAY_SETTINGS = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are recorded in MLflow, not in files beside it
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of asking for a second one
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the record of what ran is the tracking store, not Tune's
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
 CONNECT_TIMEOUT_S = 5
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what `ray job submit` tells its driver; the cluster's address is in RAY_ADDRESS
 PACKAGES = ("trainer", "sweeps")  # what workers run
@@ -139,11 +127,30 @@ def check_resources(options: SweepOptions) -> None:
         fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
 
 
+def is_local(options: SweepOptions) -> bool:
+    """Whether a sweep starts Ray on this machine, and joins no cluster."""
+    return _address(options) is None
+
+
+def _preload(options: SweepOptions, num_cells: int) -> dict[str, str]:
+    """The settings with which workers begin to import while the sweep is still being opened.
+
+    Ray starts as many ahead as there are CPUs. Only where each of them is to train is none of it in vain.
+    """
+    all_train = options.cpus_per_trial == 1 and not (options.gpus_per_trial or local_gpus())
+    return (
+        preload("sweeps.preload") if all_train and not options.is_rival and num_cells >= (os.cpu_count() or 1) else {}
+    )
+
+
 @contextmanager
-def ray_session(options: SweepOptions) -> Iterator[Resources]:
+def ray_session(options: SweepOptions, num_cells: int = 1) -> Iterator[Resources]:
     """Connects to a cluster, or starts Ray on this machine's loopback interface; yields a trial's share.
 
     A driver that ``ray job submit`` started runs on the job's cluster where no other is asked for.
+
+    Args:
+        num_cells: how many trials are to run at most.
 
     Raises:
         UserError: when there is no cluster at ray_address, it is too small for one trial, or its machines cannot reach
@@ -156,7 +163,8 @@ def ray_session(options: SweepOptions) -> Iterator[Resources]:
 
     started_here = not ray.is_initialized()
     if started_here:
-        _connect(address)
+        with environment(_preload(options, num_cells) if address is None else {}):
+            _connect(address)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]

@@ -73,6 +73,13 @@ def open_existing_store() -> "MlflowClient":
         return client(uri)
 
 
+def is_new_store() -> bool:
+    """Whether the current store is a database file that is yet to be made; found out without importing MLflow."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # MLflow's own default
+    path = _local_path(uri)
+    return uri.startswith("sqlite") and path is not None and not path.exists()
+
+
 def shown(uri: str) -> str:
     """A tracking URI that may be printed: without user name, password and query.
 

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import tune
@@ -38,6 +39,7 @@ class Driver:
         place: where trials run; ``gone`` and ``gpus`` are filled in here.
         resources: what a trial takes at first.
         watch: tells which other drivers are gone.
+        ledger: the cells' runs as they were a moment ago.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Driver:
         resources: Resources,
         progress: SweepProgress,
         watch: Watch,
+        ledger: Mapping[str, list[CellRun]],
     ) -> None:
         self.dataset, self.place, self.resources, self.progress = dataset, place, resources, progress
         self.points = {place.keys[key]: point for key, point in zip(spec.cells, spec.points(), strict=True)}
@@ -56,6 +59,8 @@ class Driver:
         self.given_up: set[str] = set()
         self._trained_here: set[str] = set()
         self._waits = False
+        self._runs = ledger
+        self._find_done()
         self._failures, self._shares = Counter[str](), dict[str, float]()
 
     @property
@@ -63,14 +68,22 @@ class Driver:
         """The tracking store's client."""
         return client(self.place.record.tracking_uri)
 
-    def run(self) -> None:
-        """Runs what is missing; returns when every cell is done or given up."""
-        while left := self._left(runs := self._read()):
-            gone = self._patiently(lambda: self.watch.gone(run.owner for key in left for run in runs.get(key, ())))
+    def left(self) -> list[str]:
+        """The cells that are neither done nor given up, in the order of the grid."""
+        return [key for key in self.points if key not in self.done | self.given_up]
+
+    def run(self) -> set[str]:
+        """Runs what is missing, until every cell is done or given up; returns the keys of those done by others."""
+        while left := self.left():
+            owners = {run.owner for key in left for run in self._runs.get(key, ())}
+            gone = self._patiently(partial(self.watch.gone, owners))
             own = {*gone, self.place.record.run_id}
-            free = [key for key in left if all(run.owner in own for run in runs.get(key, ()) if run.can_go_on)]
+            free = [key for key in left if all(run.owner in own for run in self._runs.get(key, ()) if run.can_go_on)]
             if not free or not self._run(free, gone):
                 self._wait_for_others(len(left))
+            if self.left():
+                self._read()
+        return self.done - self._trained_here
 
     def _wait_for_others(self, num_left: int) -> None:
         if not self._waits:
@@ -81,20 +94,20 @@ class Driver:
     def _patiently(self, action: Callable[[], Result]) -> Result:
         return patiently(action, self.progress.say)
 
-    def _read(self) -> dict[str, list[CellRun]]:
-        record = self.place.record
-        return self._patiently(
-            lambda: read_ledger(self.store, record.experiment_id, self.place.data_digest, self.points)
+    def _read(self) -> None:
+        """Looks into the ledger; it is not asked for cells whose end its workers saw recorded."""
+        record, left = self.place.record, self.left()
+        self._runs = self._patiently(
+            lambda: read_ledger(self.store, record.experiment_id, self.place.data_digest, keys=left)
         )
+        self._find_done()
 
-    def _left(self, runs: Mapping[str, list[CellRun]]) -> list[str]:
-        """The cells that are neither done nor given up, in the order of the grid."""
-        for key in self.points.keys() - self.done:
-            if any(run.is_done(self.place.record.stale) for run in runs.get(key, ())):
+    def _find_done(self) -> None:
+        for key in self.left():
+            if any(run.is_done(self.place.record.stale) for run in self._runs.get(key, ())):
                 self.done.add(key)
                 if key not in self._trained_here:
                     self.progress.found_done()
-        return [key for key in self.points if key not in self.done | self.given_up]
 
     def _run(self, keys: list[str], gone: frozenset[str]) -> bool:
         """Runs those of some cells that ask for the smallest share of a GPU; False when all were taken."""
@@ -111,7 +124,10 @@ class Driver:
         key = self._key(ended.point)
         if ended.outcome in ("finished", "diverged"):
             self._trained_here.add(key)
-            self._failures[key] += 1  # of no account if the ledger has it; else its record did not arrive
+            if ended.is_recorded:
+                self.done.add(key)
+            else:
+                self._failures[key] += 1  # of no account if the ledger turns out to have it
         elif ended.outcome == FAILED:
             self.given_up.add(key)
         elif ended.outcome == OUT_OF_MEMORY:

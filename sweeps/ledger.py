@@ -115,6 +115,8 @@ def read_ledger(
 ) -> dict[str, list[CellRun]]:
     """All runs of some cells over the same data, oldest first; no entry for a cell without one."""
     wanted, found = frozenset(keys), defaultdict[str, list[CellRun]](list)
+    if not wanted:
+        return {}
     query = f"tags.`{recorded.KIND}` = 'trial' and tags.`{recorded.DATA_DIGEST}` = '{data_digest}'"
     for run in _search(store, experiment_id, query):
         if (key := run.data.tags.get(recorded.CELL, "")) in wanted:

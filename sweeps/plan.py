@@ -15,9 +15,11 @@ from sweeps.provenance import without_secrets
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.tracking import SweepRecord
 from trainer.config import TRAINING_COST, TrialConfig, epochs_per_evaluation
-from trainer.data import training_part
+from trainer.cost import training_flops
+from trainer.data import check_data, training_part
 from trainer.describe import describe
-from trainer.errors import first_line
+from trainer.encoding import NUM_SPECIAL
+from trainer.errors import UserError, first_line
 from trainer.tasks import TASKS
 from trainer.tasks.task import Dataset
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MIN_REHEARSED = 12  # cells; a smaller sweep's first trial tells as much as soon
+MIN_FLOPS = {"cpu": 2e13, "gpu": 2e16}  # of trials side by side: a few minutes; less is done before it is rehearsed
 LAST_TRIALS = 20  # that an estimate looks back at
 
 
@@ -79,14 +82,15 @@ def print_estimate(
 
     Args:
         cells: what is left to be run.
-        rehearse: trains a few steps of the first cell where a trial would, and returns examples per second.
+        rehearse: trains a few steps of the first cell where a trial would, and returns examples per second; not asked
+            where that would take longer than it is worth.
     """
     first = cells[0]
     if "num_epochs" not in first.settings():
         return  # not trained in steps: done in seconds
     speeds = earlier_speeds(first, record)
     source = f"{len(speeds)} earlier trial{'s' * (len(speeds) > 1)}"
-    if not speeds and len(cells) >= MIN_REHEARSED:
+    if not speeds and len(cells) >= MIN_REHEARSED and not is_short(cells, dataset, resources):
         source = "a rehearsal of one cell"
         try:
             speeds = [rehearse()]
@@ -109,6 +113,22 @@ def print_estimate(
         f"{hours}{stops} ({speed:.3g} examples/s in {source})",
         flush=True,
     )
+
+
+def is_short(cells: "Sequence[TrialConfig]", dataset: Dataset, resources: Resources) -> bool:
+    """Whether all trials are done in a few minutes, as far as the sizes of model and data tell."""
+    first = cells[0]
+    try:
+        folder, max_length = check_data(first, dataset, needs_weights=False)
+    except UserError:
+        folder = None  # whoever needs the model will say so
+    if folder is None:
+        return False
+    characters = statistics.mean(map(len, dataset.train.sequences)) + NUM_SPECIAL
+    tokens = sum(num_examples(config, dataset) for config in cells) * min(characters, max_length)
+    least = MIN_FLOPS["gpu" if resources.gpus else "cpu"]
+    flops = training_flops(folder, tokens)
+    return flops is not None and flops / resources.num_side_by_side < least
 
 
 def num_examples(config: TrialConfig, dataset: Dataset) -> float:

@@ -134,6 +134,7 @@ class SweepProgress:
     def _line(self, point: dict[str, Any], said: str) -> None:
         self._refresh()
         line = f"[{self.settled}/{self.num_cells}] {self._name(point)}: {said}"
-        if not self.console.is_terminal:
-            line += f" ({self._summary()})"
-        self.console.print(line, markup=False)
+        if self.console.is_terminal:
+            self.console.print(line, markup=False)
+        else:  # without what rich does for a terminal, which takes a millisecond
+            print(f"{line} ({self._summary()})", file=self.console.file, flush=True)

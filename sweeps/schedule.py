@@ -8,6 +8,7 @@ Tune's own record of what ran is not used: it is gone with its driver. What has 
 """
 
 import logging
+import math
 import os
 import re
 import tempfile
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from ray import tune
+from ray.tune import registry
 from ray.tune.execution import class_cache
 from ray.tune.search.optuna import OptunaSearch
 
@@ -37,12 +39,14 @@ class Ended:
 
     Attributes:
         outcome: what its worker said; DIED where the ledger does not have it from there.
+        is_recorded: whether its worker saw that the tracking store has all of it.
         num_failures: how many of its workers died.
         error: the traceback that Tune has, where the outcome is DIED.
     """
 
     point: dict[str, Any]
     outcome: str
+    is_recorded: bool = False
     num_failures: int = 0
     error: str = ""
 
@@ -60,7 +64,7 @@ def run_cells(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = OptunaSearch(
-        {name: CategoricalDistribution([*dict.fromkeys(point[name] for point in points)]) for name in points[0]},
+        {name: axis([*dict.fromkeys(point[name] for point in points)]) for name in points[0]},
         points_to_evaluate=[dict(point) for point in points],
         metric=SCORE,
         mode="max",
@@ -70,8 +74,13 @@ def run_cells(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_side_by_side)
     # Tune would copy the cloud's keys into what Ray's dashboard and logs show; workers find their own.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    if resources.is_shared_machine:
+        # Workers have this process's environment anyway. With one of its own for them, Ray would start new ones, and
+        # leave those idle that it started ahead (see sweeps.preload).
+        class_cache.ENV_VARS_TO_PROPAGATE.clear()
+        class_cache.DEFAULT_ENV_VARS.clear()
     callback = ProgressCallback(progress)
-    with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune():
+    with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune(), _asked_once():
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
             tune_config=tune.TuneConfig(search_alg=search, num_samples=len(points), reuse_actors=True),
@@ -84,6 +93,39 @@ def run_cells(
             ),
         ).fit()
     return callback.ended
+
+
+def axis(values: Sequence[Any]) -> BaseDistribution:
+    """An axis of the grid as Optuna knows it.
+
+    Numbers become a range: with each cell Optuna compares the whole distribution, and one of 10,000 seeds by name
+    would make the time that a cell takes grow with the grid.
+    """
+    if all(type(value) is int for value in values):
+        return IntDistribution(min(values), max(values))
+    if all(type(value) is float and math.isfinite(value) for value in values):
+        return FloatDistribution(min(values), max(values))
+    return CategoricalDistribution(values)
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Inside the block Tune asks Ray once for a trainable's class, not five times a trial."""
+    trainables: Any = registry._global_registry
+    known: dict[tuple[str, str], Any] = {}
+    get, contains = trainables.get, trainables.contains
+
+    def get_once(category: str, name: str) -> Any:
+        if (category, name) not in known:
+            known[category, name] = get(category, name)
+        return known[category, name]
+
+    trainables.get = get_once
+    trainables.contains = lambda category, name: (category, name) in known or contains(category, name)
+    try:
+        yield
+    finally:
+        trainables.get, trainables.contains = get, contains
 
 
 @contextmanager
@@ -129,12 +171,12 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result
-        outcome, reason = result["outcome"], result.get("reason", "")
-        if outcome == FAILED and not result["recorded"]:
+        outcome, reason, is_recorded = result["outcome"], result.get("reason", ""), result.get("recorded", False)
+        if outcome == FAILED and not is_recorded:
             self.ended.append(Ended(point=trial.config, outcome=DIED, num_failures=MAX_RETRIES + 1, error=reason))
             self.progress.trial_interrupted(trial.config)
             return
-        self.ended.append(Ended(point=trial.config, outcome=outcome))
+        self.ended.append(Ended(point=trial.config, outcome=outcome, is_recorded=is_recorded))
         if outcome == FAILED:
             self.progress.trial_failed(trial.config, reason)
         else:

@@ -44,6 +44,11 @@ def describe_trial(
 
     tags = {recorded.KIND: "trial", **data_tags(config.definition, dataset), **more_tags}
     store.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    log_inputs(store, run_id, config, dataset)
+
+
+def log_inputs(store: "MlflowClient", run_id: str, config: TrialConfig, dataset: Dataset) -> None:
+    """Records what a trial reads as the dataset inputs of its run; may be done again."""
     store.log_inputs(run_id, datasets=dataset_inputs(config.task, training_part(dataset, config)))
 
 

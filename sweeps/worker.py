@@ -5,6 +5,8 @@ trials (the caches in ``trainer.data`` and ``trainer.models``). A worker may die
 the trial's state is put into the storage, and whoever is given the cell next goes on from there.
 """
 
+import ctypes
+import gc
 import math
 import os
 import time
@@ -86,7 +88,7 @@ class WorkerTrial(tune.Trainable):
     """One trial after another in one process; a Tune step is an epoch with its evaluation."""
 
     def setup(self, config: dict[str, Any], place: Place) -> None:  # type: ignore[override]
-        from trainer import trial  # noqa: F401  (torch and transformers come in here, once a process)
+        from sweeps import preload  # noqa: F401  (torch and transformers come in here, once a process)
 
         os.environ.update(place.environment)
         self.place = place
@@ -98,6 +100,7 @@ class WorkerTrial(tune.Trainable):
         # one that came free meanwhile, and then this one must have recorded nothing.
         self.point = new_config
         self.attempt: Attempt | None = None
+        _free_memory()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -114,6 +117,14 @@ class WorkerTrial(tune.Trainable):
         for logger in self.incomplete:
             with suppress(Exception):
                 logger.wait(max(0.0, until - time.monotonic()))
+
+
+def _free_memory() -> None:
+    """Gives back what the trial before has left: tensors in reference cycles, and memory that glibc keeps."""
+    gc.collect()
+    gc.freeze()  # what is left stays as a rule, and the next collection takes milliseconds without it
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class Attempt:
@@ -148,7 +159,7 @@ class Attempt:
         except Exception as error:
             return self._retry_or_fail(error)
         metrics = report.result.metrics
-        told = _ended(report.result.outcome) | _progress(report)
+        told = {**_ended(report.result.outcome), **_progress(report), "recorded": self.is_recorded}
         return {**told, SCORE: metrics.get("valid/score", WORST), "test_score": metrics.get("test/score")}
 
     def _begin(self) -> None:

@@ -145,7 +145,7 @@ def pitch_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """One Ray with two CPUs for all tests of this session; sweeps that find it use it."""
-    from sweeps.cluster import LOOPBACK, RAY_SETTINGS
+    from sweeps.environment import LOOPBACK, RAY_SETTINGS
 
     os.environ.pop("MLFLOW_RUN_ID", None)
     os.environ.update(RAY_SETTINGS | LOOPBACK)

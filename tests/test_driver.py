@@ -1,6 +1,7 @@
 """What a driver makes of cells that came to nothing: tried again, given a larger share, or recorded as failed."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sweeps.cell_record import CellRecord
 from sweeps.cluster import Resources
 from sweeps.driver import Driver
 from sweeps.heartbeat import Heartbeat, Watch
+from sweeps.ledger import read_ledger
 from sweeps.progress import SweepProgress
 from sweeps.schedule import DIED, Ended
 from sweeps.tracking import SweepRecord
@@ -38,7 +40,7 @@ def driver(
     console = Console(file=io.StringIO(), soft_wrap=True)
     resources = Resources(cpus=1, gpus=0.25, num_side_by_side=4)
     watch = Watch(store, Heartbeat(store, sweep.run_id))
-    return Driver(spec, splice_dataset, place, resources, SweepProgress(len(spec), spec.name, console), watch)
+    return Driver(spec, splice_dataset, place, resources, SweepProgress(len(spec), spec.name, console), watch, {})
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def rounds(driver: Driver, store: MlflowClient, monkeypatch: pytest.MonkeyPatch)
             one = outcomes[number] if number < len(outcomes) else Ended(point={}, outcome="finished")
             if one.outcome == "finished":
                 finish(driver, store, point)
-            ended.append(Ended(point=point, outcome=one.outcome, num_failures=one.num_failures, error=one.error))
+            ended.append(replace(one, point=point))
         return ended
 
     monkeypatch.setattr(drivers, "run_cells", run_cells)
@@ -96,6 +98,22 @@ def test_cells_that_run_out_of_memory_get_twice_the_share_up_to_a_whole_gpu(driv
         (1, 1.0, 1),
     ]
     assert len(driver.done) == NUM_CELLS
+
+
+def test_the_ledger_is_not_read_again_for_cells_whose_record_was_seen(
+    driver: Driver, rounds: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def read(store: MlflowClient, experiment: str, digest: str, keys: list[str]) -> Any:
+        asked.append(keys)
+        return read_ledger(store, experiment, digest, keys)
+
+    monkeypatch.setattr(drivers, "read_ledger", read)
+    last = [*driver.points][-1]
+    run(driver, [Ended(point={}, outcome="diverged", is_recorded=True)] * (NUM_CELLS - 1))
+    assert len(rounds) == 1 and len(driver.done) == NUM_CELLS
+    assert asked == [[last]], "only of the last cell is it not known whether its record arrived"
 
 
 def test_cells_that_others_have_are_asked_for_again(driver: Driver, rounds: list[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeps.cluster import Resources
-from sweeps.plan import earlier_speeds, num_examples, print_estimate
+from sweeps.plan import earlier_speeds, is_short, num_examples, print_estimate
 from sweeps.spec import SweepOptions
 from sweeps.storage import Storage
 from sweeps.supplies import Supplies
@@ -70,6 +70,15 @@ def test_trials_of_another_length_or_model_say_nothing(sweep: SweepRecord, splic
     assert "none yet" in estimate(sweep, splice_dataset, max_length=20, seeds=1)
 
 
+def test_a_sweep_of_a_few_minutes_is_not_rehearsed(
+    sweep: SweepRecord, splice_dataset: Dataset, tiny_model: Path, real_models: Path
+) -> None:
+    assert "none yet" in estimate(sweep, splice_dataset, model=str(tiny_model), seeds=6)
+    cells = [TrialConfig(task="splice", model=str(real_models / "bert-base-uncased"), seed=seed) for seed in range(6)]
+    assert not is_short(cells, splice_dataset, TWO_CORES), "BERT takes hours for the same"
+    assert is_short(cells, splice_dataset, Resources(cpus=1, gpus=1.0, num_side_by_side=1)), "but not on a GPU"
+
+
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_large_sweep_without_earlier_trials_is_rehearsed_in_a_worker(
@@ -79,9 +88,11 @@ def test_a_large_sweep_without_earlier_trials_is_rehearsed_in_a_worker(
     tiny_model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from sweeps.worker import Place, rehearse
 
+    monkeypatch.setattr("sweeps.plan.is_short", lambda *sweep: False)
     options = SweepOptions(task="splice", model=str(tiny_model), grid="compare", num_epochs=1, data_dir=str(dna_files))
     spec = options.spec()
     place = Place(

@@ -50,11 +50,13 @@ def members(store: MlflowClient, experiment: str) -> list[int]:
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inside the block no Ray may be started or joined."""
 
-    def refuse(options: Any) -> None:
+    @contextmanager
+    def refuse(options: Any, num_cells: int) -> Iterator[None]:
         raise AssertionError("Ray is not needed")
+        yield
 
     with monkeypatch.context() as patched:
-        patched.setattr("sweeps.__main__.ray_session", refuse)
+        patched.setattr("sweeps.session.ray_session", refuse)
         yield
 
 

@@ -1,0 +1,39 @@
+"""The environment that Ray's processes are started with."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# Ray reads its settings from the environment when it is imported, so they are set before.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # one machine: Ray's servers listen on 127.0.0.1 alone
+RAY_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are recorded in MLflow, not in files beside it
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of asking for a second one
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the record of what ran is the tracking store, not Tune's
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
+
+
+def preload(module: str) -> dict[str, str]:
+    """The settings with which workers import a module of this checkout as soon as they are there."""
+    paths = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"RAY_preload_python_modules": module, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block the environment has these settings too, for the processes that are started in it."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
