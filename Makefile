@@ -4,14 +4,20 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 TASK ?= h4
 ARGS ?=
 ADDRESS ?= http://127.0.0.1:8265
+# What is measured by `make bench`, and the model whose vocabulary benchmarks.encoding reads.
+BENCHMARKS = encoding throughput overhead sweep tracking compare_runs memory
+BENCH_MODEL ?= bert-base-uncased
+# Quick figures are rough: they do not replace those that are kept.
+RESULTS = $(if $(findstring --quick,$(ARGS)),.cache/benchmarks,benchmarks/results)
 RUN = PATH="$(CURDIR)/.venv/bin:$$PATH" mlflow run . --env-manager local
 
-.PHONY: help setup demo sweep job test format
+.PHONY: help setup demo sweep job test bench format
 help:
 	@echo "make demo             compare three inits of a tiny BERT on a generated toy task (about 3 minutes)"
 	@echo "make sweep TASK=h4    the real job; more parameters: ARGS=\"-P grid=quick -P seeds=3\""
 	@echo "make job TASK=h4      the same on a Ray cluster: ADDRESS=http://HOST:PORT (docs/clusters.md)"
 	@echo "make test             lint, types and tests"
+	@echo "make bench            speed, beside peers and targets; ARGS=--quick for a first look"
 	@echo "make setup            only make .venv"
 	@echo "make format           format the code"
 
@@ -42,6 +48,18 @@ test: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest
+
+# Runs all of them, whatever one of them misses; the last line says which did.
+bench: .venv/bench
+	@missed=; for name in $(BENCHMARKS); do echo; \
+		.venv/bin/python -m benchmarks.$$name --output $(RESULTS)/$$name.json \
+			$$(test $$name = encoding && echo --model $(BENCH_MODEL)) $(ARGS) || missed="$$missed $$name"; \
+	done; echo; test -z "$$missed" || { echo "missed a target, or failed:$$missed"; exit 1; }
+
+.venv/bench: .venv/ready benchmarks/requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement benchmarks/requirements.txt --constraint constraints.txt
+	@touch $@
 
 format: setup
 	.venv/bin/ruff check --fix .

@@ -2,18 +2,19 @@
 
     python -m benchmarks.checkpoints --model ../shared/models/all-MiniLM-L6-v2 --data-dir ../shared/data
 
-A few steps are trained, so that the optimizer has its state; then the state is saved and restored in turn. Medians over
-the rounds. The file goes to the system's temporary folder and most likely stays in the memory of the machine: a disk or
-an object store adds the time that these bytes take.
+A few steps are trained, so that the optimizer has its state; then the state is saved and restored in turn: after a
+better score, when the weights are the best ones too, and with the best weights of an earlier epoch beside them. The
+file goes to the system's temporary folder and most likely stays in the memory of the machine: a disk or an object store
+adds the time that these bytes take.
 """
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.report import Report
 from trainer.commandline import parse, run, setting
 from trainer.config import TrialConfig
 from trainer.logger import SilentLogger
@@ -33,6 +34,8 @@ class Settings:
     data_dir: str | None = setting(None, help="folder with the task's files; auto: the cache", none="auto")
     optimizer: str = setting("adam", help="the optimizer, whose state is saved too")
     num_rounds: int = setting(5, help="how often the state is saved and restored", unit="rounds")
+    quick: bool = setting(False, help="one round")
+    output: str | None = setting(None, help="file for the figures as JSON", none="none")
 
 
 def begin(settings: Settings, num_examples: int | None) -> Trial:
@@ -49,32 +52,36 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def measure(trial: Trial, restored: Trial, path: Path, num_rounds: int) -> tuple[float, float, float]:
-    """Median seconds to save a state, to read its notes and to restore it."""
-    actions = (lambda: trial.save(path, {"journal": JOURNAL}), lambda: read_notes(path), lambda: restored.restore(path))
-    rounds = [[timed(action) for action in actions] for _ in range(num_rounds)]
-    save, notes, restore = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return save, notes, restore
+def measure(trial: Trial, restored: Trial, path: Path, num_rounds: int) -> list[tuple[float, float, float]]:
+    """Seconds of every round: to save a state, to read its notes, to restore it."""
+    notes = {"journal": JOURNAL}
+    return [
+        (timed(lambda: trial.save(path, notes)), timed(lambda: read_notes(path)), timed(lambda: restored.restore(path)))
+        for _ in range(num_rounds)
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a line for the state after a better score, and one for a state with best weights of an earlier epoch."""
+    """Prints the rows of both states."""
     settings = parse(Settings, arguments, program="python -m benchmarks.checkpoints", description=__doc__ or "")
+    report = Report(program="benchmarks.checkpoints", settings=settings)
     whole = begin(settings, None)
     epoch_s = whole.num_train / whole.rehearse()
     trial, restored = begin(settings, NUM_EXAMPLES), begin(settings, NUM_EXAMPLES)
     next(trial)
-    print(f"training on the {whole.num_train:,} examples of {settings.task} for an epoch takes about {epoch_s:.0f} s")
-    print(f"{'a state':<28}  {'size':>8}  {'save':>8}  {'notes':>8}  {'restore':>8}  {'save / epoch':>12}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state")
-        for name, best_epoch in (("whose weights are the best", trial.epoch), ("with earlier best weights", 0)):
+        for name, best_epoch in (("weights are the best", trial.epoch), ("earlier best weights", 0)):
             trial.best_epoch = best_epoch  # decides whether the best weights are written beside the current ones
-            seconds = measure(trial, restored, path, settings.num_rounds)
-            times = "  ".join(f"{median:>6.2f} s" for median in seconds)
-            size, share = path.stat().st_size / 1e6, seconds[0] / epoch_s
-            print(f"{name:<28}  {size:>5.0f} MB  {times}  {share:>12.2%}", flush=True)
-    return 0
+            rounds = measure(trial, restored, path, 1 if settings.quick else settings.num_rounds)
+            save, notes, restore = zip(*rounds, strict=True)
+            report.values(f"{name}: size", unit="MB", values=[path.stat().st_size / 1e6])
+            report.values(f"{name}: save", unit="s", values=save)
+            report.values(f"{name}: save, of an epoch", unit="%", values=[100 * seconds / epoch_s for seconds in save])
+            report.values(f"{name}: read notes", unit="s", values=notes)
+            report.values(f"{name}: restore", unit="s", values=restore)
+    report.note(f"an epoch of the {whole.num_train:,} examples of {settings.task} takes about {epoch_s:.0f} s")
+    return report.finish()
 
 
 if __name__ == "__main__":

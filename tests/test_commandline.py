@@ -38,6 +38,15 @@ def test_a_value_may_begin_with_a_dash(value: str) -> None:
     assert read("--name", value).name == read(f"--name={value}").name == value
 
 
+@pytest.mark.parametrize("words", [("--keep",), ("--keep", "--rate", "1"), ("--keep", "true"), ("--keep=true",)])
+def test_a_switch_may_stand_alone(words: tuple[str, ...]) -> None:
+    assert read(*words).keep is True
+
+
+def test_a_switch_can_be_turned_off() -> None:
+    assert read("--keep", "false") == read("--keep=false") == Settings()
+
+
 @pytest.mark.parametrize("word", ["", "all"])
 def test_none_has_a_word_of_its_own_and_mlflows_empty_one(word: str) -> None:
     assert read("--max-length", word).max_length is None
@@ -53,6 +62,7 @@ def test_values_take_their_fields_type() -> None:
     [
         (("--max-length", "five"), "max_length: 'five' is not a whole number; give a whole number or 'all'"),
         (("--rate", "fast"), "rate: 'fast' is not a number; give a number"),
+        (("--keep=",), "keep: '' is not allowed; give true or false"),
         (("--keep", "1"), "keep: '1' is not allowed; give true or false"),
         (("--nam", "y"), "unknown option '--nam'.*did you mean '--name'"),
         (("stray",), "unknown option 'stray'"),

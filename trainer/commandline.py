@@ -10,7 +10,8 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, NoReturn, TypeVar
 
@@ -35,24 +36,28 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _values(arguments: Sequence[str], options: Sequence[str]) -> dict[str, str]:
+def _values(arguments: Sequence[str], options: Mapping[str, bool]) -> dict[str, str]:
     """Field name -> text of every option given, as ``--max-length 5``, ``--max_length 5`` or ``--max-length=5``.
 
-    Every option takes one value. argparse would take a value that begins with a dash, such as the separator ``->``, for
-    an option; here it is one only if it is an option's very name.
+    Every option takes a value; one that is mapped to True, a switch, may also stand alone. argparse would take a value
+    that begins with a dash, such as the separator ``->``, for an option; here it is one only if it is an option's very
+    name.
     """
     values = {}
-    words = iter(arguments)
-    for word in words:
+    words = deque(arguments)
+    while words:
+        word = words.popleft()
         name, equals, value = word.partition("=")
         flag = _flag(name.removeprefix("--"))
         if not word.startswith("--") or flag not in options:
             raise UserError(f"unknown option {word!r}; allowed: {', '.join(options)}{near(name, options)}")
         if not equals:
-            following = next(words, None)
-            if following is None or (following.startswith("--") and _flag(following[2:]) in options):
+            if words and not (words[0].startswith("--") and _flag(words[0][2:]) in options):
+                value = words.popleft()
+            elif options[flag]:
+                value = "true"
+            else:
                 raise UserError(f"argument {flag}: expected one argument; see --help")
-            value = following
         values[flag[2:].replace("-", "_")] = value
     return values
 
@@ -112,7 +117,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, program: str, d
     if {"--help", "-h"} & {*arguments}:
         _print_help(parameters, program, description)
         sys.exit(0)
-    values = _values(arguments, [_flag(parameter.name) for parameter in parameters])
+    values = _values(arguments, {_flag(parameter.name): kinds[parameter.name] is bool for parameter in parameters})
     for parameter in parameters:
         if parameter.default is MISSING and parameter.name not in values:
             raise UserError(f"{parameter.name}: nothing given; give {_flag(parameter.name)} VALUE")
