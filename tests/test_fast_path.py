@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_architectures import MAX_TOKENS, write_model
+from tests.test_architectures import write_model
 from tests.test_trial import Memory, without_dropout
 from trainer import kernels, packing
 from trainer.architectures import ARCHITECTURES, read_inputs
@@ -225,55 +225,6 @@ def test_a_second_trial_begins_with_the_weights_and_random_numbers_of_the_first(
     assert len(assembly._kept) == 1, "the oldest ones give way"
     monkeypatch.setattr(assembly, "MAX_KEPT", size - 1)
     assert losses() == first and len(assembly._kept) == 1, "too large to be kept, it is the same"
-
-
-# Packing
-
-
-def test_predictions_do_not_depend_on_the_batch_they_were_made_in(
-    tiny_model: Path, task_files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trainer import loop
-
-    trial, _ = begin(tiny_model, task_files, task="localization", learning_rate=1e-3)
-    next(trial)
-    examples = trial.examples["valid"]
-    together = predict(trial.learner, examples)
-    for size in (1, 7):
-        monkeypatch.setattr(loop, "EVALUATION_BATCH", size)
-        np.testing.assert_allclose(predict(trial.learner, examples), together, atol=1e-6)
-    assert np.ptp(together, axis=0).max() > 1e-3, "or any order of them would pass"
-
-
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_packed_sequences_see_as_far_as_those_of_a_rectangle(tmp_path: Path, model_type: str) -> None:
-    """Tighter than losses can be: one token too few in ModernBERT's window moves the logits by a thousandth."""
-    folder = write_model(tmp_path / model_type, model_type)
-    plain, fast = (build_model(folder, init="pretrained", num_outputs=2, seed=0).eval() for _ in range(2))
-    takes = read_inputs(plain.config)
-    packing.prepare(fast, takes)
-    lengths = np.array([MAX_TOKENS, MAX_TOKENS - 2, 100])
-    ids = torch.randint(5, 15, (3, MAX_TOKENS), generator=torch.Generator().manual_seed(0))
-    packed, mask = pack(lengths), torch.arange(MAX_TOKENS) < torch.tensor(lengths)[:, None]
-    place = packed.place_P[None] + takes.first_position
-    with torch.inference_mode():
-        ours = fast(input_ids=ids[packed.sequence_P, packed.place_P][None], position_ids=place, packing=packed).logits
-        theirs = plain(input_ids=ids, attention_mask=mask).logits
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("lengths", [[62] * 32, [90, 89, 80, 79, 78, 31, 30, 12, 11, 3], [512] * 5 + [40] * 9, [7]])
-def test_every_token_has_its_place_and_little_is_filled(lengths: list[int]) -> None:
-    packed = pack(np.array(lengths))
-    row = list(zip(packed.sequence_P.tolist(), packed.place_P.tolist(), strict=True))
-    real = [(sequence, place) for sequence, length in enumerate(lengths) for place in range(length)]
-    assert set(real) <= set(row)
-    assert [row[first] for first in packed.first_B] == [(sequence, 0) for sequence in range(len(lengths))]
-    in_groups = sum(group.num_sequences * group.length for group in packed.groups)
-    assert len(row) == in_groups + packed.num_filling
-    assert in_groups - len(real) <= packing.MAX_FILL * len(packed.groups)
-    assert len(row) % packing.ROUND == 0 or len(set(lengths)) == 1
-    assert sum(group.num_sequences for group in packed.groups) == len(lengths)
 
 
 # Dropout

@@ -80,13 +80,14 @@ def loss_curve_png(config: TrialConfig, losses: Sequence[float], unit: str) -> b
     sums = np.cumsum([0.0, *losses])
     means = (sums[window:] - sums[:-window]) / window
     figure = Figure(figsize=(6.4, 4.0), dpi=100)
-    axes = figure.add_axes((0.15, 0.12, 0.82, 0.8))  # a layout that is looked for takes as long as the picture itself
+    axes = figure.add_axes((0.18, 0.12, 0.79, 0.8))  # a layout that is looked for takes as long as the picture itself
     axes.plot(range(1, len(losses) + 1), losses, color="#9ecae1", linewidth=0.8, label="each step")
     axes.plot(range(window, len(losses) + 1), means, color="#08519c", linewidth=1.6, label=f"mean of {window} steps")
     axes.set(xlabel="step", ylabel=f"training loss ({unit})")
     axes.set_title(
         f"{PurePath(config.task).name}, {config.init}, {config.optimizer} {config.learning_rate:g}, seed {config.seed}"
     )
+    axes.ticklabel_format(useOffset=False)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     picture = io.BytesIO()

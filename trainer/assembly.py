@@ -21,8 +21,8 @@ from trainer.tasks.task import Dataset
 if TYPE_CHECKING:
     import torch
 
-MAX_KEPT = 16_000_000  # bytes of models that are kept for the process's next trials; to build a larger one is soon done
-# beside its training
+# Bytes of models that are kept for the process's next trials; a larger one is built soon, beside its training.
+MAX_KEPT = 16_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +88,14 @@ def assemble(
     checkpoint = None
     if config.init == "checkpoint":
         checkpoint = checkpoint_folder or find_checkpoint(config.checkpoint or "", config.checkpoint_step)
-    takes = read_inputs(read_config(folder, num_outputs))
+    settings = read_config(folder, num_outputs)
     what: dict[str, Any] = {"init": config.init, "num_outputs": num_outputs, "seed": config.seed}
     whole_encoded = encode_dataset(config, data_dir, folder)
     used_U = used_tokens(whole_encoded.values())
     return Assembly(
         encoded=renumbered(whole_encoded, used_U),
-        model=_cut_model(folder, used_U, checkpoint=checkpoint, **what),
-        takes=takes,
+        model=_cut_model(folder, used_U, settings.to_json_string(), checkpoint=checkpoint, **what),
+        takes=read_inputs(settings),
         used_U=used_U,
         build=partial(build_model, folder, checkpoint=checkpoint, **what),
     )
@@ -105,14 +105,18 @@ def assemble(
 _kept: dict[tuple[object, ...], "tuple[torch.nn.Module, torch.Tensor]"] = {}
 
 
-def _cut_model(folder: Path, used_U: np.ndarray, **what: Any) -> Any:
+def _cut_model(folder: Path, used_U: np.ndarray, settings: str, **what: Any) -> Any:
     """A new model with the word embeddings of the used tokens alone; built once a process, as far as memory allows.
 
     The trials of a sweep that differ in optimizer or learning rate begin with the same weights.
+
+    Args:
+        settings: the text of the folder's config, which may have changed since.
+        what: for :func:`trainer.models.build_model`.
     """
     import torch
 
-    key = (folder, used_U.tobytes(), *what.values())
+    key = (folder, settings, used_U.tobytes(), *what.values())
     if key not in _kept:
         new = build_model(folder, **what)
         cut(new, used_U)

@@ -9,8 +9,8 @@ HIDDEN, INNER, LAYERS = ("hidden_size", "dim"), ("intermediate_size", "hidden_di
 def training_flops(folder: Path, num_tokens: float) -> float | None:
     """Floating-point operations of a forward and a backward pass over tokens in the layers of a model folder's encoder.
 
-    Six for each weight and token (arXiv 2001.08361, section 2.1). Attention is left out, which adds
-    length / (6 x hidden size) of it. None where config.json does not say how large the model is.
+    Six for each weight and token (arXiv 2001.08361, section 2.1); a rough figure: attention between tokens is left out,
+    and so is a gate in the feed-forward layers. None where config.json does not say how large the model is.
     """
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # DistilBERT has names of its own.

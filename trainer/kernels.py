@@ -19,7 +19,7 @@ def dropout(values: torch.Tensor, probability: float) -> torch.Tensor:
 
     The share is rounded to a multiple of 1/65,536. torch's own generator draws the mask.
     """
-    num_dropped = round(probability * 2**BITS)
+    num_dropped = min(round(probability * 2**BITS), 2**BITS - 1)  # no share is so large that nothing is left to scale
     num_words = -(-values.numel() // NUMBERS_PER_WORD)
     words = torch.empty(num_words, dtype=torch.int64).random_(-(2**63), None)
     numbers = words.view(torch.int16)[: values.numel()].view(values.shape)

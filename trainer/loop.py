@@ -15,7 +15,7 @@ from trainer.encoding import Encoded
 from trainer.objectives import Objective
 from trainer.packing import pack
 
-EVALUATION_BATCH = 64  # examples; what more of them need no longer fits a processor's cache
+EVALUATION_BATCH = {"cpu": 64, "cuda": 128}  # examples; what more of them need no longer fits a processor's cache
 
 
 class Examples:
@@ -35,6 +35,7 @@ class Examples:
         self.targets_N = torch.from_numpy(targets_N).to(device)
         self.device = device
         self.is_packed = is_packed
+        self.is_mixed = len(self) > 0 and bool(self.lengths_N.min() < self.lengths_N.max())
 
     def __len__(self) -> int:
         return len(self.lengths_N)
@@ -67,7 +68,7 @@ class Examples:
 
     def _packed(self, rows_B: torch.Tensor) -> dict[str, Any]:
         """(1, P) each, and how the sequences lie in them."""
-        packing = pack(self.lengths_N[rows_B].numpy())
+        packing = pack(self.lengths_N[rows_B].numpy(), is_mixed=self.is_mixed)
         row_P, place_P = rows_B[packing.sequence_P], packing.place_P
         inputs = {"input_ids": self.ids_NT[row_P, place_P].long() & 0xFFFF, "position_ids": place_P}
         if self.seconds_N is not None:
@@ -118,7 +119,8 @@ def predict(learner: Learner, examples: Examples) -> np.ndarray:
     """What the objective makes of every example, in order: (N, C) class probabilities, or (N,) numbers."""
     learner.model.eval()
     order_N = examples.longest_first(torch.arange(len(examples)))
-    parts = [learner.logits(examples.batch(rows_B)[0]) for rows_B in order_N.split(EVALUATION_BATCH)]
+    batches = order_N.split(EVALUATION_BATCH[learner.device.type])
+    parts = [learner.logits(examples.batch(rows_B)[0]) for rows_B in batches]
     sorted_NC = torch.cat(parts).cpu()
     logits_NC = torch.empty_like(sorted_NC)
     logits_NC[order_N] = sorted_NC

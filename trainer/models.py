@@ -141,11 +141,13 @@ def read_config(folder: Path, num_outputs: int) -> "PretrainedConfig":
 
     logging.set_verbosity_error()  # a new classifier is what we want, not a warning
     try:
-        return AutoConfig.from_pretrained(folder, num_labels=num_outputs, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, num_labels=num_outputs, local_files_only=True)
     except (ValueError, OSError, KeyError, json.JSONDecodeError) as error:
         raise UserError(
             f"model: the architecture in {folder}/config.json is not known ({first_line(error)})"
         ) from error
+    config.gradient_checkpointing = False  # it saves a GPU memory and changes no number; a model with it has no copies
+    return config
 
 
 @lru_cache(maxsize=2)

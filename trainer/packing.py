@@ -3,8 +3,8 @@
 A batch of B sequences is one row of P tokens. All that a model does token by token runs over it as it is; attention
 runs over groups of sequences of about the same length. The longest sequence comes first. A group's shorter sequences
 are filled up to its longest one, as far as this costs less than a group more, and the row is filled up to a round
-number of tokens, because oneDNN makes a program for each number of rows that it has not seen yet. No token attends to
-what fills, and it has no part in the result or in a gradient.
+number of tokens, because oneDNN makes a program, and keeps it, for each number of rows that it has not seen yet. No
+token attends to what fills, and it has no part in the result or in a gradient.
 
 Shape suffixes: B sequences, P tokens of the row, H hidden units, and in attention G sequences of a group,
 A heads, Q queries and L tokens of a sequence, D units of a head.
@@ -12,7 +12,6 @@ A heads, Q queries and L tokens of a sequence, D units of a head.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from trainer.kernels import quicken
 # These decide where dropout's random numbers go: to change one is to raise trainer.version.NUMBERS.
 MAX_FILL = 8  # tokens that fill a group: about what the steps of one group more cost
 MAX_SCORES = 2**17  # of a group, per head: what the processor's cache holds
-ROUND = 64  # tokens
+ROUND = 64  # tokens, or an eighth of the power of two below their number
 
 ATTENTION = "polymath_packed"  # the name under which transformers knows ours
 
@@ -61,14 +60,17 @@ class Packing:
     num_filling: int
 
 
-def pack(lengths_B: np.ndarray) -> Packing:
-    """Lays out sequences of these lengths, the longest first."""
+def pack(lengths_B: np.ndarray, *, is_mixed: bool = True) -> Packing:
+    """Lays out sequences of these lengths, the longest first.
+
+    Args:
+        is_mixed: whether other batches have other lengths; else each has the same number of tokens anyway.
+    """
     groups = tuple(_groups(lengths_B))
     filled_B = np.repeat([group.length for group in groups], [group.num_sequences for group in groups])
     first_B = np.cumsum(filled_B) - filled_B
     num_tokens = int(filled_B.sum())
-    # The same length for all makes the same number of tokens in every batch anyway.
-    num_filling = -num_tokens % ROUND if lengths_B[0] != lengths_B[-1] else 0
+    num_filling = -num_tokens % max(ROUND, 2 ** (num_tokens.bit_length() - 1) // 8) if is_mixed else 0
     sequence_P = np.pad(np.repeat(np.arange(len(filled_B)), filled_B), (0, num_filling))
     place_P = np.pad(np.arange(num_tokens) - np.repeat(first_B, filled_B), (0, num_filling))
     return Packing(
@@ -152,7 +154,8 @@ def _attend(
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     scores = (query * scaling) @ key.transpose(2, 3)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        # Not infinity: what fills may be too far from all tokens to see any, and softmax would make that NaN.
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return drop(scores.softmax(dim=3), dropout) @ value
 
 
@@ -207,7 +210,9 @@ def prepare(model: Any, takes: Inputs) -> None:
     model.set_attn_implementation(ATTENTION)
     encoder = model.base_model.get_submodule(takes.encoder)
     last = encoder[-1] if isinstance(encoder, torch.nn.ModuleList) else encoder
-    if takes.has_bert_layers:
-        last.forward = partial(bert_layer_for_first_tokens, last)
+    if (
+        takes.has_bert_layers
+    ):  # as a class: a bound method would be a cycle, and the model stay until one looks for those
+        last.__class__ = type("FirstTokensLayer", (type(last),), {"forward": bert_layer_for_first_tokens})
     else:
         last.register_forward_hook(keep_first_tokens, with_kwargs=True)
