@@ -5,7 +5,7 @@ TASK ?= h4
 ARGS ?=
 ADDRESS ?= http://127.0.0.1:8265
 # What is measured by `make bench`, and the model whose vocabulary benchmarks.encoding reads.
-BENCHMARKS = encoding throughput overhead sweep tracking compare_runs memory
+BENCHMARKS = encoding throughput scaling overhead sweep tracking compare_runs memory
 BENCH_MODEL ?= bert-base-uncased
 # Quick figures are rough: they do not replace those that are kept.
 RESULTS = $(if $(findstring --quick,$(ARGS)),.cache/benchmarks,benchmarks/results)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine, Select, TableClause
 
 SCHEMA = "dc11669786a5"  # MLflow's name for the schema (the last of its Alembic revisions) of the version in conda.yaml
+BUSY_S = 20  # that SQLite waits for a lock
 TAGS = (
     *(recorded.KIND, recorded.PARENT, recorded.OUTCOME, recorded.CELL, recorded.SELECT_BY),
     *(recorded.METRIC, recorded.DATA_NOTE, recorded.DATA_DIGEST),
@@ -44,7 +45,8 @@ def open_database(uri: str) -> "Database | None":
         path = make_url(uri).database
         if uri.startswith("sqlite") and not (path and Path(path).is_file()):
             return None  # SQLite would make an empty one
-        engine = create_engine(uri)
+        # MLflow waits as long for whoever writes; Python's own five seconds are too few beside a busy sweep.
+        engine = create_engine(uri, connect_args={"timeout": BUSY_S} if uri.startswith("sqlite") else {})
         with engine.connect() as connection:
             schemas = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
             if schemas != [SCHEMA]:
@@ -52,7 +54,7 @@ def open_database(uri: str) -> "Database | None":
             # Whose experiments a user may see where there are several workspaces, MLflow knows.
             others = text("SELECT 1 FROM experiments WHERE workspace <> 'default' LIMIT 1")
             return None if connection.execute(others).first() else Database(uri, engine)
-    except (SQLAlchemyError, ImportError, OSError):
+    except (SQLAlchemyError, ImportError, OSError, ValueError):
         return None
 
 

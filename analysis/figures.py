@@ -5,8 +5,9 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -85,11 +86,18 @@ def saving(figures: Mapping[str, Figure], folder: Path) -> Iterator[Iterator[Pat
         # Of Python 3.12 on: it counts the idle threads of numerical libraries, which have no part in drawing.
         warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
         pool = ProcessPoolExecutor(
-            num_processes, multiprocessing.get_context("fork"), initializer=_inherit, initargs=(figures,)
+            num_processes, multiprocessing.get_context("fork"), initializer=_begin_child, initargs=(figures,)
         )
         found = pool.map(partial(_save, folder), figures)
     with pool:
-        yield chain.from_iterable(found)
+        yield _flat(found)
+
+
+def _flat(found: Iterable[list[Path]]) -> Iterator[Path]:
+    try:
+        yield from chain.from_iterable(found)
+    except BrokenProcessPool:
+        raise OSError("a process that draws was ended from outside") from None
 
 
 def _num_free_cores() -> int:
@@ -105,6 +113,18 @@ _figures: Mapping[str, Figure] = {}  # of this process; a child has those of its
 def _inherit(figures: Mapping[str, Figure]) -> None:
     global _figures
     _figures = figures
+
+
+def _begin_child(figures: Mapping[str, Figure]) -> None:
+    _inherit(figures)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A child does not see that its parent was killed: it waits for work, and would for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _save(folder: Path, name: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.worker import Attempt, Place, WorkerTrial
+from sweeps.worker import OPENING_S, Attempt, Place, WorkerTrial
 from trainer.config import Report, TrialResult
 
 METRICS = {"valid/score": 0.5, "test/score": 0.5, "best_epoch": 1.0, "examples_per_second": 1.0}
@@ -25,7 +25,12 @@ class NoTraining(WorkerTrial):
 class EmptyAttempt(Attempt):
     """Claims its cell and records it like any other."""
 
-    def _build(self) -> Iterator[Report]:
+    def _build(self, journal: str = "") -> Iterator[Report]:
+        self.logger = self.record.logger(journal, self._forget)
+        self.logger.wait_open(OPENING_S)
+        return self._reports()
+
+    def _reports(self) -> Iterator[Report]:
         self.logger.params(self.config.settings())
         self.logger.metrics("train/loss", [0.7], [1])
         for name, value in METRICS.items():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sweeps.checkpoints import check_checkpoint
 from sweeps.claims import close_leftovers
 from sweeps.cluster import Resources, check_resources, credentials, no_worker_left
-from sweeps.connection import answering, client, current_uri, impatient, is_new_store, shown
+from sweeps.connection import answering, client, current_uri, impatient, is_new_store, shown, users_settings
 from sweeps.heartbeat import Heartbeat, Watch
 from sweeps.keys import cell_keys
 from sweeps.ledger import CellRun, count_in, read_ledger
@@ -42,7 +42,6 @@ DESCRIPTION = "Compare pre-trained and new language models on a task, over a gri
 
 def main(arguments: Sequence[str]) -> int:
     """Runs what is missing of a sweep and prints its table; status 1 when a trial failed."""
-    gc.disable()  # until the trials run: what is imported and opened before is no garbage
     options = parse(SweepOptions, arguments, program="python -m sweeps", description=DESCRIPTION)
     spec = options.spec()
     if options.dry_run:
@@ -54,19 +53,20 @@ def main(arguments: Sequence[str]) -> int:
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
-    with RaySession(options, len(spec)) as ray:
+    with RaySession(options) as ray:
         if is_new_store():
-            ray.start()  # nothing can have been done before
+            ray.start(len(spec))  # nothing can have been done before
         keys = cell_keys(options, spec, dataset, current_uri())
         ledger, stale = first_look(run_id, dataset, keys, options.rerun_diverged)
         done = {key for key, runs in ledger.items() if any(run.is_done(stale) for run in runs)}
         if len(done) < len(spec):
-            ray.start()
+            ray.start(len(spec) - len(done))
         record = open_sweep(options, spec, dataset, run_id, stale)
         progress = SweepProgress(len(spec), spec.name)
         store = client(record.tracking_uri)
         with interruptible(progress), record.closing(), Heartbeat(store, record.run_id) as heartbeat:
             watch = Watch(store, heartbeat)
+            _count_in(record, dataset, done, progress)
             patiently(lambda: watch.look(record.experiment_id), progress.say)
             print_plan(options, spec, dataset, max_length, record)
             if done:
@@ -76,12 +76,18 @@ def main(arguments: Sequence[str]) -> int:
 
                 resources = ray.resources()
                 place = _place(options, spec, dataset, record, storage, keys, resources)
-                done |= _train(spec, dataset, place, resources, progress, watch, ledger)
-            patiently(lambda: count_in(store, record.experiment_id, dataset.digest, done, record.run_id), progress.say)
+                found = _train(spec, dataset, place, resources, progress, watch, ledger)
+                _count_in(record, dataset, found - done, progress)
             patiently(lambda: close_leftovers(store, record.experiment_id, watch), progress.say)
         table = begin_table(record)  # Ray ends meanwhile
     end_table(record, table)
     return 1 if progress.failed else 0
+
+
+def _count_in(record: SweepRecord, dataset: Dataset, keys: set[str], progress: SweepProgress) -> None:
+    """Counts cells that others have done as the sweep's own."""
+    store = client(record.tracking_uri)
+    patiently(lambda: count_in(store, record.experiment_id, dataset.digest, keys, record.run_id), progress.say)
 
 
 def _train(
@@ -103,8 +109,9 @@ def _train(
     if cells:
         speed = partial(rehearse, place, driver.points[left[0]], resources)
         patiently(lambda: print_estimate(cells, dataset, place.record, resources, speed), progress.say)
-    gc.freeze()
-    gc.enable()
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     with progress, no_worker_left(resources):
         return driver.run()
 
@@ -146,7 +153,7 @@ def _place(
         storage=storage,
         num_threads=resources.cpus,
         gpus=resources.gpus,
-        environment=credentials(),
+        environment={**credentials(), **users_settings()},
         save_model=options.save_model,
         scores_train=options.select_by == BY_TRAIN,
     )
@@ -225,4 +232,5 @@ def end_table(record: SweepRecord, table: "subprocess.Popen[bytes]") -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until the trials run: what is imported and opened before is no garbage
     run(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.connection import current_uri, shown
-from sweeps.environment import JOINING, LOOPBACK, RAY_SETTINGS, environment, preload
+from sweeps.environment import JOINING, LOOPBACK, RAY_SETTINGS, environment, only_needed_processes, preload
 from sweeps.spec import SweepOptions
 from trainer.errors import UserError, first_line
 
@@ -229,7 +229,8 @@ def _connect(address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
+        with only_needed_processes():
+            ray.init(address="local", include_dashboard=False, **quiet)
         return
     _knock(address)
     try:

@@ -25,6 +25,7 @@ IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEO
 UPLOAD = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 ONE_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 LAST_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}  # of a command that was told to end
+CHANGED = frozenset({*IMPATIENCE, *ONE_TRY})
 # How a server says that it, its database or a proxy in front of it cannot serve now.
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)
@@ -75,7 +76,10 @@ def open_existing_store() -> "MlflowClient":
 
 def is_new_store() -> bool:
     """Whether the current store is a database file that is yet to be made; found out without importing MLflow."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # MLflow's own default
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given and any(Path("mlruns").glob("*/meta.yaml")):
+        return False  # of an earlier MLflow, and still its default where it is there
+    uri = given or "sqlite:///mlflow.db"
     path = _local_path(uri)
     return uri.startswith("sqlite") and path is not None and not path.exists()
 
@@ -112,9 +116,27 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, OSError, ValueError) as error:
         reason = _without_password(first_line(root_cause(error)), uri)
         raise UserError(f"MLFLOW_TRACKING_URI: no answer from {shown(uri)} ({reason}); {REMEDY}") from None
+
+
+def users_settings() -> dict[str, str]:
+    """What the user has set of the settings that :func:`impatient` changes."""
+    with _lock:
+        return {name: os.environ[name] for name in CHANGED if name in os.environ and not _borrowed[name]}
+
+
+def take_settings(given: Mapping[str, str], *, is_shared_machine: bool) -> None:
+    """In a worker: takes what its driver gives it for the environment.
+
+    Args:
+        given: the driver's :func:`users_settings` among them.
+        is_shared_machine: whether the worker has all else from the driver, which may have been impatient meanwhile.
+    """
+    os.environ.update(given)
+    for name in CHANGED - given.keys() if is_shared_machine else ():
+        os.environ.pop(name, None)
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Driver:
         self.done: set[str] = set()
         self.given_up: set[str] = set()
         self._trained_here: set[str] = set()
+        self._recorded_here: set[str] = set()
         self._waits = False
         self._runs = ledger
         self._find_done()
@@ -79,11 +80,12 @@ class Driver:
             gone = self._patiently(partial(self.watch.gone, owners))
             own = {*gone, self.place.record.run_id}
             free = [key for key in left if all(run.owner in own for run in self._runs.get(key, ()) if run.can_go_on)]
-            if not free or not self._run(free, gone):
+            was_run = bool(free) and self._run(free, gone)
+            self._read()
+            if not was_run and self.left() == left:
                 self._wait_for_others(len(left))
-            if self.left():
                 self._read()
-        return self.done - self._trained_here
+        return self.done - self._recorded_here
 
     def _wait_for_others(self, num_left: int) -> None:
         if not self._waits:
@@ -97,6 +99,8 @@ class Driver:
     def _read(self) -> None:
         """Looks into the ledger; it is not asked for cells whose end its workers saw recorded."""
         record, left = self.place.record, self.left()
+        if not left:
+            return
         self._runs = self._patiently(
             lambda: read_ledger(self.store, record.experiment_id, self.place.data_digest, keys=left)
         )
@@ -126,6 +130,7 @@ class Driver:
             self._trained_here.add(key)
             if ended.is_recorded:
                 self.done.add(key)
+                self._recorded_here.add(key)
             else:
                 self._failures[key] += 1  # of no account if the ledger turns out to have it
         elif ended.outcome == FAILED:

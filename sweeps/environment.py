@@ -1,4 +1,4 @@
-"""The environment that Ray's processes are started with."""
+"""Which processes Ray starts for a sweep on this machine, and the environment that they have."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,8 @@ RAY_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
+# Of no use without a dashboard, an autoscaler, and workers' output at the driver; a second of processor time each.
+NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
 def preload(module: str) -> dict[str, str]:
@@ -37,3 +39,19 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name)
             os.environ.update({} if value is None else {name: value})
+
+
+@contextmanager
+def only_needed_processes() -> Iterator[None]:
+    """Inside the block ``ray.init`` starts a node without the processes of ``NEEDLESS``, for which it has no option."""
+    from ray._private.node import Node
+
+    names = [name for name in NEEDLESS if hasattr(Node, name)]
+    before = {name: getattr(Node, name) for name in names}
+    for name in names:
+        setattr(Node, name, lambda *arguments, **options: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(Node, name, method)

@@ -10,30 +10,30 @@ from sweeps.spec import SweepOptions
 
 
 class RaySession:
-    """Ray, which is there once :meth:`start` was called, and gone when the block is left.
+    """Ray, which is there once :meth:`start` was called, and gone when the block is left."""
 
-    Args:
-        num_cells: how many trials the sweep has at most.
-    """
-
-    def __init__(self, options: SweepOptions, num_cells: int) -> None:
-        self._is_local = is_local(options)
-        self._session: AbstractContextManager[Resources] = ray_session(options, num_cells)
+    def __init__(self, options: SweepOptions) -> None:
+        self.options = options
+        self._session: AbstractContextManager[Resources]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray")
         self._started: Future[Resources] | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def start(self) -> None:
+    def start(self, num_cells: int) -> None:
         """Starts Ray on this machine, and does not wait for it; or joins the cluster that was asked for.
+
+        Args:
+            num_cells: how many trials there are to run.
 
         Raises:
             UserError: when the cluster cannot be joined, or is not fit for the sweep.
         """
         if self._started is None:
+            self._session = ray_session(self.options, num_cells)
             self._started = self._thread.submit(self._session.__enter__)
-            if not self._is_local:
+            if not is_local(self.options):
                 self._started.result()
 
     def resources(self) -> Resources:

@@ -21,6 +21,7 @@ from ray import tune
 from sweeps.cell_record import CellRecord
 from sweeps.claims import Taken
 from sweeps.cluster import Resources
+from sweeps.connection import take_settings
 from sweeps.provenance import without_secrets
 from sweeps.spec import cell_key
 from sweeps.storage import Storage
@@ -90,14 +91,13 @@ class WorkerTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], place: Place) -> None:  # type: ignore[override]
         from sweeps import preload  # noqa: F401  (torch and transformers come in here, once a process)
 
-        os.environ.update(place.environment)
+        take_settings(place.environment, is_shared_machine=place.supplies.dataset is None)
         self.place = place
         self.incomplete: list[TrialLogger] = []
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        # The trial itself begins with its first step: Tune may give a cell for which this worker was started to another
-        # one that came free meanwhile, and then this one must have recorded nothing.
+        # Nothing is recorded before the first step: until then Tune may give the cell to a worker that came free.
         self.point = new_config
         self.attempt: Attempt | None = None
         _free_memory()
@@ -177,30 +177,34 @@ class Attempt:
         except OSError as error:
             unread = without_secrets(first_line(error))
         if self.trial is None:  # nothing to go on with: begin anew
-            self._open("")
             self.trial = self._build()
         if unread:
             self.logger.tag("state_not_read", unread)
         if dataset.digest != place.data_digest:
             raise UserError(f"data_dir: the data on this machine differs ({dataset.digest}, not {place.data_digest})")
 
-    def _open(self, journal: str) -> None:
-        self.logger = self.record.logger(journal, self._forget)
-        self.logger.wait_open(OPENING_S)
+    def _build(self, journal: str = "") -> "Iterator[Report]":
+        """The trial, new; its run is opened meanwhile.
 
-    def _build(self) -> "Iterator[Report]":
+        Args:
+            journal: what an earlier attempt had logged when it saved its state.
+        """
         from trainer.trial import begin_trial
 
-        return begin_trial(
-            self.config,
-            self.logger,
-            data_dir=self.received.data_dir,
-            model_folder=self.received.model_folder,
-            checkpoint_folder=self.received.checkpoint_folder,
-            num_threads=self.place.num_threads,
-            save_model=self.place.save_model,
-            scores_train=self.place.scores_train,
-        )
+        self.logger = self.record.logger(journal, self._forget)
+        try:
+            return begin_trial(
+                self.config,
+                self.logger,
+                data_dir=self.received.data_dir,
+                model_folder=self.received.model_folder,
+                checkpoint_folder=self.received.checkpoint_folder,
+                num_threads=self.place.num_threads,
+                save_model=self.place.save_model,
+                scores_train=self.place.scores_train,
+            )
+        finally:
+            self.logger.wait_open(OPENING_S)  # that the cell is taken comes before what may be wrong with it
 
     def _go_on(self, saved: Path) -> None:
         """Takes up the state of an earlier attempt, where it can be used; else nothing is open afterwards."""
@@ -210,8 +214,7 @@ class Attempt:
             journal = read_notes(saved)[JOURNAL]
         except (StateError, KeyError):
             return
-        self._open(journal)
-        trial = cast("Trial", self._build())
+        trial = cast("Trial", self._build(journal))
         try:
             trial.restore(saved)
         except StateError:

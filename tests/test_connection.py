@@ -1,10 +1,11 @@
 """The address of the tracking store: without its password, and the same from every folder."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from sweeps.connection import current_uri, shown
+from sweeps.connection import current_uri, impatient, is_new_store, shown, take_settings, users_settings
 from sweeps.tracking import SweepRecord
 
 
@@ -49,3 +50,43 @@ def test_a_relative_sqlite_path_becomes_absolute(
 )
 def test_odd_passwords_are_not_shown_and_paths_are(uri: str, said: str) -> None:
     assert shown(uri) == said
+
+
+def test_a_worker_keeps_what_the_user_has_set_and_nothing_of_its_drivers_impatience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    users, borrowed = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.setenv(users, "77")
+    monkeypatch.delenv(borrowed, raising=False)
+    with impatient():
+        given, inherited = users_settings(), dict(os.environ)
+    assert given == {users: "77"} and inherited[borrowed] == "0"
+    monkeypatch.setenv(borrowed, inherited[borrowed])
+    take_settings({**given, "MLFLOW_TRACKING_TOKEN": "t"}, is_shared_machine=False)
+    assert os.environ[borrowed] == "0", "another machine's own"
+    take_settings(given, is_shared_machine=True)
+    assert os.environ[users] == "77" and borrowed not in os.environ
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_new"),
+    [
+        ("sqlite:///{}/new.db", True),
+        ("sqlite:///{}/there.db", False),
+        ("sqlite:///:memory:", False),
+        ("http://127.0.0.1:1", False),
+        ("", True),
+    ],
+)
+def test_a_store_is_new_when_its_file_is_yet_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, is_new: bool
+) -> None:
+    (tmp_path / "there.db").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(tmp_path))
+    assert is_new_store() == is_new
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "mlruns/0").mkdir(parents=True)
+    (tmp_path / "mlruns/0/meta.yaml").touch()
+    assert not is_new_store(), "MLflow goes on with the files of an earlier version"

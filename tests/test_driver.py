@@ -116,6 +116,17 @@ def test_the_ledger_is_not_read_again_for_cells_whose_record_was_seen(
     assert asked == [[last]], "only of the last cell is it not known whether its record arrived"
 
 
+def test_a_cell_that_another_driver_did_after_our_record_failed_is_told(
+    driver: Driver, rounds: list[Any], store: MlflowClient
+) -> None:
+    """It is to be counted as the sweep's own, which our worker can no longer do."""
+    first, *_ = driver.points
+    driver.outcomes = [[Ended(point={}, outcome="finished")]]  # type: ignore[attr-defined]
+    others = [Ended(point={}, outcome="diverged", is_recorded=True)] * (NUM_CELLS - 1)
+    driver.outcomes[0] += others  # type: ignore[attr-defined]
+    assert driver.run() == {first}
+
+
 def test_cells_that_others_have_are_asked_for_again(driver: Driver, rounds: list[Any]) -> None:
     run(driver, [Ended(point={}, outcome=ELSEWHERE)] * NUM_CELLS)
     assert [len(points) for points, *_ in rounds] == [NUM_CELLS, NUM_CELLS]
