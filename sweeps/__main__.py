@@ -31,6 +31,8 @@ from sweeps.views import view_path
 from trainer.commandline import parse, run
 from trainer.config import NEEDS_OWN_WEIGHTS
 from trainer.data import check_data, load_dataset
+from trainer.models import find_model
+from trainer.rivals import RIVALS
 from trainer.tasks.task import Dataset
 
 if TYPE_CHECKING:
@@ -48,14 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         print_cells(options, spec)
         return 0
     dataset = load_dataset(options.definition, options.data_folder)
-    max_length = check_cells(spec, dataset)
-    storage = check_place(options)
+    storage = check_place(options, spec)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
 
     with RaySession(options) as ray:
         if is_new_store():
             ray.start(len(spec))  # nothing can have been done before
+        max_length = check_cells(spec, dataset)
         keys = cell_keys(options, spec, dataset, current_uri())
         ledger, stale = first_look(run_id, dataset, keys, options.rerun_diverged)
         done = {key for key, runs in ledger.items() if any(run.is_done(stale) for run in runs)}
@@ -111,18 +113,22 @@ def _train(
         patiently(lambda: print_estimate(cells, dataset, place.record, resources, speed), progress.say)
     if not gc.isenabled():
         gc.freeze()
+        gc.set_threshold(100_000)  # Tune makes much that stays: to look through it often would take a tenth of its time
         gc.enable()
     with progress, no_worker_left(resources):
         return driver.run()
 
 
-def check_place(options: SweepOptions) -> Storage | None:
-    """Looks whether trials can run and keep their state; returns where that is, if the user has said so.
+def check_place(options: SweepOptions, spec: SweepSpec) -> Storage | None:
+    """Looks whether trials can run, find their model and keep their state; returns where, if the user has said so.
 
     Raises:
         UserError: when they cannot.
     """
     check_resources(options)
+    for model, needs_weights in {(c.model, c.init in NEEDS_OWN_WEIGHTS) for c in spec.cells.values()}:
+        if model not in RIVALS:
+            find_model(model, needs_weights=needs_weights)
     storage = Storage(options.storage) if options.storage else None
     if storage:
         storage.check()
