@@ -107,7 +107,7 @@ class Database:
 
     def _read(self, chosen: "Select[Any]") -> Iterator[RecordedRun]:
         """The runs whose ids a query gives, newest first."""
-        from sqlalchemy import select
+        from sqlalchemy import select, text
 
         # Found first, and once: PostgreSQL would look for them at every row where it knows nothing of the tables yet.
         ids = chosen.cte("chosen").prefix_with("MATERIALIZED", dialect="postgresql")
@@ -119,7 +119,10 @@ class Database:
 
         runs, tags, texts = self._runs, self._tags, ("key", "value")
         infos = of_these(runs, "experiment_id", "status", "start_time")
-        with self._engine.connect().execution_options(yield_per=ROWS) as connection:
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SET jit = off"))  # to compile a query takes longer than these do
+            connection.execution_options(yield_per=ROWS)
             found = connection.execute(infos.order_by(runs.c.start_time.desc(), runs.c.run_uuid)).all()
             tags_of = _by_run(connection.execute(of_these(tags, *texts).where(tags.c.key.in_(TAGS))))
             params_of = _by_run(connection.execute(of_these(self._params, *texts)))
