@@ -116,7 +116,7 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError, OSError, ValueError) as error:
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         reason = _without_password(first_line(root_cause(error)), uri)
         raise UserError(f"MLFLOW_TRACKING_URI: no answer from {shown(uri)} ({reason}); {REMEDY}") from None
 

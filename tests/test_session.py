@@ -64,5 +64,10 @@ def test_a_sweep_that_needs_no_ray_starts_none() -> None:
 def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
     options = SweepOptions(task="splice", ray_address="127.0.0.1:1")
     refused = pytest.raises(UserError, match="ray_address: no Ray cluster answers")
-    with patch.dict(os.environ), RaySession(options) as session, refused:  # it leaves Ray's settings there
+    with (
+        patch.dict(os.environ),  # it leaves Ray's settings there
+        patch("ray.is_initialized", return_value=False),  # the tests' own
+        RaySession(options) as session,
+        refused,
+    ):
         session.start(num_cells=1)
