@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar, Protocol
@@ -27,8 +28,19 @@ from rich.text import Text
 from analysis.terminal import open_console
 from sweeps.provenance import PACKAGES, hardware, provenance_tags, without_secrets
 from sweeps.recorded import PREFIX
+from trainer.errors import UserError
 
 PEERS = ("accelerate",)  # packages that only the peers need
+
+
+def require_peers() -> None:
+    """Raises UserError when a package that only the peers need is missing."""
+    for package in PEERS:
+        if find_spec(package) is None:
+            raise UserError(
+                f"{package} is not installed: only the peer needs it; `make bench` installs it, or run "
+                "`pip install --requirement benchmarks/requirements.txt --constraint constraints.txt`"
+            )
 
 
 class Settings(Protocol):

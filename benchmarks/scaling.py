@@ -17,8 +17,9 @@ from pathlib import Path
 
 from benchmarks import material
 from benchmarks.report import Report
-from benchmarks.throughput import BATCH_SIZE, Case, Silent, operations, peak
+from benchmarks.throughput import BATCH_SIZE, Case, operations, peak
 from trainer.commandline import parse, run, setting
+from trainer.logger import SilentLogger
 
 LENGTHS = (30, 60, 120, 250, 500)
 SIZES = ((2, 128), (4, 256), (6, 384), (12, 768))  # layers, hidden units
@@ -50,7 +51,7 @@ def examples_per_second(one: Case) -> list[float]:
     """Of each try, on one thread."""
     from trainer.trial import Trial
 
-    trial = Trial(one.config(), Silent(), num_threads=1)
+    trial = Trial(one.config(), SilentLogger(), num_threads=1)
     return [trial.rehearse() for _ in range(NUM_TRIES)]
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import material
-from benchmarks.report import Report
+from benchmarks.report import Report, require_peers
 from trainer.commandline import parse, run, setting
 
 MAX_START_S = 10.0
@@ -110,6 +110,7 @@ def check_same_work(timings: Sequence[Timed], num_trials: int, num_steps: int) -
 def main(arguments: Sequence[str]) -> int:
     """Prints the table; status 1 when a target is missed."""
     settings = parse(Settings, arguments, program="python -m benchmarks.sweep", description=__doc__ or "")
+    require_peers()
     num_trials, num_rounds = (6, 1) if settings.quick else (settings.num_trials, settings.num_rounds)
     report = Report(program="benchmarks.sweep", settings=settings)
     timings: dict[str, list[Timed]] = {"ours": [], "peer": []}

@@ -26,11 +26,12 @@ import numpy as np
 import torch
 
 from benchmarks import material
-from benchmarks.report import Report
+from benchmarks.report import Report, require_peers
 from trainer.commandline import parse, run, setting
 from trainer.config import TrialConfig
 from trainer.data import encode_dataset
 from trainer.kernels import Linear
+from trainer.logger import SilentLogger
 from trainer.loop import train_epoch
 from trainer.models import build_model, read_tokenizer
 from trainer.tasks.protein import AMINO_ACIDS
@@ -41,6 +42,20 @@ LEARNING_RATE = 1e-4
 EQUAL, MIXED = 1.3, 2.0  # how many times as fast ours must be
 ALIKE = 1e-3  # of a loss, relative: rounding, and what it becomes over the steps
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+TRAINER: dict[str, Any] = {
+    "per_device_train_batch_size": BATCH_SIZE,
+    "num_train_epochs": 1,
+    "learning_rate": LEARNING_RATE,
+    "lr_scheduler_type": "linear",
+    "max_grad_norm": 0.0,
+    "weight_decay": 0.0,
+    "train_sampling_strategy": "sequential",
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "use_cpu": True,
+}
 PEAK_SIZE = 2048  # rows and columns of the matrices that show the peak
 
 
@@ -92,18 +107,9 @@ class Timed:
     losses: list[float]
 
 
-class Silent:
-    """A logger that keeps nothing."""
-
-    def params(self, values: object) -> None: ...
-    def metrics(self, name: str, values: object, steps: object) -> None: ...
-    def tag(self, name: str, value: str) -> None: ...
-    def artifact(self, name: str, content: bytes) -> None: ...
-
-
 def ours(case: Case, data_dir: Path | None, num_threads: int) -> Timed:
     """Trains as a trial does, in the order of the data."""
-    trial = Trial(case.config(), Silent(), data_dir=data_dir, num_threads=num_threads)
+    trial = Trial(case.config(), SilentLogger(), data_dir=data_dir, num_threads=num_threads)
     started = time.perf_counter()
     steps = train_epoch(trial.learner, trial.examples["train"], torch.arange(trial.num_train), BATCH_SIZE)
     losses = torch.stack(list(steps)).tolist()
@@ -132,26 +138,11 @@ def peer(case: Case, data_dir: Path | None) -> Timed:
 
     config = case.config()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=BATCH_SIZE,
-            num_train_epochs=1,
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="linear",
-            max_grad_norm=0.0,
-            weight_decay=0.0,
-            train_sampling_strategy="sequential",
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
-        )
         examples, num_outputs = as_dicts(config, data_dir, case.model)
         model = build_model(case.model, init=config.init, num_outputs=num_outputs, seed=config.seed)
         trainer = Recording(
             model=model,
-            args=arguments,
+            args=TrainingArguments(output_dir=folder, **TRAINER),
             train_dataset=examples,
             data_collator=DataCollatorWithPadding(read_tokenizer(case.model)),
             callbacks=[Clock()],
@@ -283,6 +274,7 @@ def measure(case: Case, settings: Settings, data_dir: Path | None) -> tuple[list
 def main(arguments: Sequence[str]) -> int:
     """Prints a row for each case and dropout."""
     settings = parse(Settings, arguments, program="python -m benchmarks.throughput", description=__doc__ or "")
+    require_peers()
     report = Report(program="benchmarks.throughput", settings=settings)
     data_dir = Path(settings.data_dir).expanduser().resolve() if settings.data_dir else None
     most = peak(settings.num_threads)

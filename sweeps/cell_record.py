@@ -26,6 +26,7 @@ from trainer.version import NUMBERS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # Before a run is taken over from a process that may live on: it looks every LOOK_S whose the run is, and a request may
 # take 20 s; what it writes until then is to be counted as recorded. The trial itself does not wait.
@@ -91,7 +92,7 @@ class CellRecord:
         tags = {recorded.DRIVER: record.run_id, recorded.MEMBER + record.run_id: "true", **self._retry_tags}
         if (left := self._due - time.monotonic()) > 0:
             time.sleep(left)
-            self.check_owner()
+            self.check_owner(store.get_run(before.run_id))
         if not before.is_open:
             store.update_run(before.run_id, status="RUNNING")
         for name in {recorded.OUTCOME, recorded.FAILURE} & before.tags.keys():
@@ -104,10 +105,10 @@ class CellRecord:
         counts = {name: len(store.get_metric_history(before.run_id, name)) for name in metrics}
         return Opened(run_id=before.run_id, num_recorded=counts)
 
-    def check_owner(self) -> None:
+    def check_owner(self, run: "Run") -> None:
         """Raises Taken when another driver has taken the run over, since it took this one for dead."""
         if self._before is not None:
-            check_claim(self.store, self._before, self.record.run_id)
+            check_claim(CellRun.read(run), self._before, self.record.run_id)
 
     def _create(self) -> str:
         record = self.record

@@ -114,16 +114,16 @@ def close_own(store: "MlflowClient", experiment_id: str, driver: str, status: st
     return len(own)
 
 
-def check_claim(store: "MlflowClient", before: CellRun, driver: str) -> None:
+def check_claim(run: CellRun, before: CellRun, driver: str) -> None:
     """Looks whether a run that this driver claimed is still its own.
 
     Args:
-        before: the run as it was before that claim.
+        run: as it is now.
+        before: as it was before that claim.
 
     Raises:
         Taken: when another has claimed it since: it took this driver for dead.
     """
-    run = CellRun.read(store.get_run(before.run_id))
     if run.owner != driver or len(run.claims) != len(before.claims) + 1:
         raise Taken(f"run {run.run_id} was taken over by another driver")
 

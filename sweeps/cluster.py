@@ -137,10 +137,10 @@ def _preload(options: SweepOptions, num_cells: int) -> dict[str, str]:
 
     Ray starts as many ahead as there are CPUs. Only where each of them is to train is none of it in vain.
     """
-    all_train = options.cpus_per_trial == 1 and not (options.gpus_per_trial or local_gpus())
-    return (
-        preload("sweeps.preload") if all_train and not options.is_rival and num_cells >= (os.cpu_count() or 1) else {}
-    )
+    has_gpus = bool(options.gpus_per_trial or local_gpus())
+    if has_gpus or options.is_rival or options.cpus_per_trial > 1 or num_cells < (os.cpu_count() or 1):
+        return {}
+    return preload("sweeps.preload")
 
 
 @contextmanager

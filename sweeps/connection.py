@@ -25,7 +25,7 @@ IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEO
 UPLOAD = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 ONE_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 LAST_TRY = {**UPLOAD, "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}  # of a command that was told to end
-CHANGED = frozenset({*IMPATIENCE, *ONE_TRY})
+CHANGED = frozenset({*IMPATIENCE, *ONE_TRY})  # what is set in the environment, for a while
 # How a server says that it, its database or a proxy in front of it cannot serve now.
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 UNAVAILABLE_STATUS = (408, 429, 500, 502, 503, 504)

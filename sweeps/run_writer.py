@@ -18,7 +18,7 @@ from sweeps.patience import FIRST_WAIT_S, LONGEST_WAIT_S
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
 
 LOOK_S = 10.0  # after which it is looked anew whether the run is still ours
 
@@ -55,7 +55,8 @@ class RunWriter:
 
     Args:
         open_run: finds or makes the run.
-        check_owner: raises Taken when the run belongs to another by now; asked now and then, and before the end.
+        check_owner: given the run as it is now, raises Taken when it belongs to another; asked now and then, and before
+            the end.
 
     Attributes:
         run_id: None until it is open.
@@ -67,7 +68,7 @@ class RunWriter:
     """
 
     def __init__(
-        self, store: "MlflowClient", open_run: Callable[[], Opened], check_owner: Callable[[], None] | None = None
+        self, store: "MlflowClient", open_run: Callable[[], Opened], check_owner: Callable[["Run"], None] | None = None
     ) -> None:
         self.store, self.run_id = store, ""
         self._open_run, self._check_owner = open_run, check_owner
@@ -135,11 +136,12 @@ class RunWriter:
 
     def _look(self) -> None:
         """Looks whether the run is open, and still ours."""
-        status = self.store.get_run(self.run_id).info.status
+        run = self.store.get_run(self.run_id)
+        status = run.info.status
         if status not in (*OPEN, self._ended_as):  # the answer to our own request may have been lost
             raise Taken(f"run {self.run_id} was ended by another: it is {status}")
         if self._check_owner is not None:
-            self._check_owner()
+            self._check_owner(run)
         self._looked = _now()
 
     def _insist(self, action: Callable[[], Result], settings: Mapping[str, str] = ONE_TRY) -> Result:

@@ -70,15 +70,7 @@ def run_cells(
         mode="max",
         sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is an enqueued point
     )
-    # Tune starts one worker at a time for a searcher; with short trials a second one would never come up.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_side_by_side)
-    # Tune would copy the cloud's keys into what Ray's dashboard and logs show; workers find their own.
-    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-    if resources.is_shared_machine:
-        # Workers have this process's environment anyway. With one of its own for them, Ray would start new ones, and
-        # leave those idle that it started ahead (see sweeps.preload).
-        class_cache.ENV_VARS_TO_PROPAGATE.clear()
-        class_cache.DEFAULT_ENV_VARS.clear()
+    _prepare_workers(resources)
     callback = ProgressCallback(progress)
     with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune(), _asked_once():
         tune.Tuner(
@@ -93,6 +85,19 @@ def run_cells(
             ),
         ).fit()
     return callback.ended
+
+
+def _prepare_workers(resources: Resources) -> None:
+    """Says how many workers Tune may start at once, and what of this process's environment it sends to them."""
+    # Tune starts one worker at a time for a searcher; with short trials a second one would never come up.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_side_by_side)
+    # Tune would copy the cloud's keys into what Ray's dashboard and logs show; workers find their own.
+    class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    if resources.is_shared_machine:
+        # Workers have this process's environment anyway. With one of its own for them, Ray would start new ones, and
+        # leave those idle that it started ahead (see sweeps.preload).
+        class_cache.ENV_VARS_TO_PROPAGATE.clear()
+        class_cache.DEFAULT_ENV_VARS.clear()
 
 
 def axis(values: Sequence[Any]) -> BaseDistribution:

@@ -23,6 +23,7 @@ from trainer.errors import first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 __all__ = ["PAUSE", "Opened", "TrialLogger", "text_of"]
 
@@ -42,7 +43,7 @@ class TrialLogger:
         folder: on local disk, this logger's own; made if need be, and removed when all is recorded.
         journal: what an earlier attempt had logged when it saved the state from which this one goes on.
         on_recorded: called in the thread when a finished trial's record is complete; what it raises is ignored.
-        check_owner: raises Taken when the run belongs to another by now; asked now and then, and before the end.
+        check_owner: as of :class:`RunWriter`.
 
     Raises:
         ValueError: when ``journal`` is damaged.
@@ -56,7 +57,7 @@ class TrialLogger:
         *,
         journal: str = "",
         on_recorded: Callable[[], None] | None = None,
-        check_owner: Callable[[], None] | None = None,
+        check_owner: Callable[["Run"], None] | None = None,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)

@@ -234,11 +234,10 @@ def test_mapped_padding_is_masked_out(tiny_model: Path, task_files: Path, mappin
     (padding,) = used_U[examples.ids_NT[is_padding_NT].unique().numpy()].tolist()
     assert (padding == PAD) == keep
     before = predict(trial.learner, examples)
-    num_tokens = len(used_U)
-    others = torch.arange(int(is_padding_NT.sum())) % num_tokens
+    others = torch.arange(int(is_padding_NT.sum())) % len(used_U)
     examples.ids_NT[is_padding_NT] = others.to(torch.int16)
     assert np.allclose(predict(trial.learner, examples), before, rtol=0, atol=1e-7)
-    examples.ids_NT[:, 1] = (examples.ids_NT[:, 1] + 1) % num_tokens
+    examples.ids_NT[:, 1] = (examples.ids_NT[:, 1] + 1) % len(used_U)
     assert not np.allclose(predict(trial.learner, examples), before, rtol=0, atol=1e-7), "what is no padding counts"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.report import Report
+from benchmarks.report import Report, require_peers
 from trainer.commandline import setting
+from trainer.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,3 +145,9 @@ def test_pairs_that_cannot_be_compared_are_refused(ours: list[float], peer: list
 def test_no_values_are_refused() -> None:
     with pytest.raises(ValueError, match="start-up: no values"):
         make().values("start-up", unit="s", values=[])
+
+
+def test_a_package_that_only_peers_need_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.report.PEERS", ("no_such_package",))
+    with pytest.raises(UserError, match="no_such_package is not installed.*make bench"):
+        require_peers()

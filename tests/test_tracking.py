@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweeps import recorded
@@ -313,7 +313,7 @@ def test_a_run_that_another_has_ended_stays_as_it_is(
 
 
 def test_a_run_that_belongs_to_another_by_now_is_not_ended(store: MlflowClient, run_id: str, tmp_path: Path) -> None:
-    def taken() -> None:
+    def taken(_: Run) -> None:
         raise Taken("by another")
 
     opening = Opened(run_id=run_id, num_recorded={})
@@ -332,7 +332,7 @@ def test_after_an_outage_it_is_asked_whose_the_run_is_before_anything_is_sent(tm
                 raise ConnectionResetError
             super().log_batch(*args, **kwargs)
 
-    def taken() -> None:
+    def taken(_: Run) -> None:
         raise Taken("by another")
 
     store = Away()

@@ -210,9 +210,7 @@ def prepare(model: Any, takes: Inputs) -> None:
     model.set_attn_implementation(ATTENTION)
     encoder = model.base_model.get_submodule(takes.encoder)
     last = encoder[-1] if isinstance(encoder, torch.nn.ModuleList) else encoder
-    if (
-        takes.has_bert_layers
-    ):  # as a class: a bound method would be a cycle, and the model stay until one looks for those
+    if takes.has_bert_layers:  # by its class: with a method of its own the layer would be a cycle, and stay in memory
         last.__class__ = type("FirstTokensLayer", (type(last),), {"forward": bert_layer_for_first_tokens})
     else:
         last.register_forward_hook(keep_first_tokens, with_kwargs=True)
