@@ -149,5 +149,5 @@ def test_no_values_are_refused() -> None:
 
 def test_a_package_that_only_peers_need_is_asked_for_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.report.PEERS", ("no_such_package",))
-    with pytest.raises(UserError, match="no_such_package is not installed.*make bench"):
+    with pytest.raises(UserError, match=r"no_such_package is not installed.*make bench"):
         require_peers()
