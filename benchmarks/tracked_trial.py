@@ -136,17 +136,22 @@ class SilentWay:
     def __init__(self, job: Job) -> None:
         self.logger: Logger = SilentLogger()
 
+    def ready(self) -> None:
+        """Before the first step."""
+
     def end(self, result: TrialResult) -> str:
         """Returns the run's id once it is complete."""
         return ""
 
 
 class PolymathWay:
-    """As a sweep's worker does: the cell's run is claimed, described and written by a thread."""
+    """As a sweep's worker does: a thread claims, describes and writes the run; the model is built meanwhile."""
 
     def __init__(self, job: Job) -> None:
         dataset = load_dataset(job.config.definition, job.data_dir)
         self.logger = CellRecord(job.record, job.config, dataset, uuid.uuid4().hex[:16]).logger()
+
+    def ready(self) -> None:
         self.logger.wait_open(OPENING_S)
 
     def end(self, result: TrialResult) -> str:
@@ -164,6 +169,9 @@ class PlainWay:
         mlflow.set_tracking_uri(job.record.tracking_uri)
         self.run_id = mlflow.start_run(experiment_id=job.record.experiment_id).info.run_id
         self.logger: Logger = PlainLogger()
+
+    def ready(self) -> None:
+        pass
 
     def end(self, result: TrialResult) -> str:
         import mlflow
@@ -191,9 +199,11 @@ def run_trial(job: Job) -> Measured:
     clocked = Clocked()
     with clocked.clock():
         way = WAYS[job.way](job)
-    opening_s = clocked.seconds
     clocked.logger = way.logger
     trial = Trial(job.config, clocked, data_dir=job.data_dir, num_threads=1)
+    with clocked.clock():
+        way.ready()
+    opening_s = clocked.seconds
     *_, report = trial
     until_end_s = clocked.seconds
     with clocked.clock():
