@@ -18,7 +18,7 @@ from benchmarks.report import Report
 from trainer.commandline import parse, run, setting
 from trainer.config import TrialConfig
 from trainer.logger import SilentLogger
-from trainer.state import read_notes
+from trainer.state_file import read_notes
 from trainer.trial import Trial
 
 NUM_EXAMPLES = 64  # trained on before the first save

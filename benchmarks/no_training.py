@@ -1,6 +1,7 @@
 """A trial that trains nothing: all of a sweep but the training, for benchmarks.overhead."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from sweeps.worker import OPENING_S, Attempt, Place, WorkerTrial
@@ -26,7 +27,7 @@ class EmptyAttempt(Attempt):
     """Claims its cell and records it like any other."""
 
     def _build(self, journal: str = "") -> Iterator[Report]:
-        self.logger = self.record.logger(journal, self._forget)
+        self.logger = self.record.logger(journal, partial(self.storage.delete, self.state))
         self.logger.wait_open(OPENING_S)
         return self._reports()
 

@@ -11,7 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from sweeps.checkpoints import check_checkpoint
+from sweeps.checkpoints import check_checkpoint, fetch_model
 from sweeps.claims import close_leftovers
 from sweeps.cluster import Resources, check_resources, credentials, no_worker_left
 from sweeps.connection import answering, client, current_uri, impatient, is_new_store, shown, users_settings
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         print_cells(options, spec)
         return 0
     dataset = load_dataset(options.definition, options.data_folder)
+    fetch_model(options.model)
     storage = check_place(options, spec)
     # `mlflow run` names its run here; workers must not inherit it, or all trials would log to that one run.
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)

@@ -40,12 +40,20 @@ class CellRecord:
     Args:
         key: the cell's key in the ledger.
         gone: sweeps of which it is certain that their drivers have ended.
+        corpus: what the checkpoint that the trial starts from was pre-trained on; empty where that is not known.
     """
 
     def __init__(
-        self, record: SweepRecord, config: TrialConfig, dataset: Dataset, key: str, gone: Collection[str] = ()
+        self,
+        record: SweepRecord,
+        config: TrialConfig,
+        dataset: Dataset,
+        key: str,
+        gone: Collection[str] = (),
+        corpus: str = "",
     ) -> None:
         self.record, self.config, self.dataset, self.key, self.gone = record, config, dataset, key, gone
+        self._tags = {recorded.CORPUS: corpus} if corpus else {}
         self.retries = 0
         self._before: CellRun | None = None
         self._retry_tags: dict[str, str] = {}
@@ -89,7 +97,8 @@ class CellRecord:
             may_live_on = before.claimant not in ("", this_process()) and not is_over(before.claimant)
             self._due = time.monotonic() + HANDOVER_S * may_live_on
         self._before = before
-        tags = {recorded.DRIVER: record.run_id, recorded.MEMBER + record.run_id: "true", **self._retry_tags}
+        tags = {recorded.DRIVER: record.run_id, recorded.MEMBER + record.run_id: "true"}
+        tags |= self._tags | self._retry_tags
         if (left := self._due - time.monotonic()) > 0:
             time.sleep(left)
             self.check_owner(store.get_run(before.run_id))
@@ -114,7 +123,7 @@ class CellRecord:
         record = self.record
         own = {recorded.KIND: "trial", recorded.CELL: self.key, recorded.DRIVER: record.run_id}
         own[recorded.NUMBERS] = str(NUMBERS)
-        own |= data_tags(self.config.definition, self.dataset)  # the ledger looks for the digest
+        own |= self._tags | data_tags(self.config.definition, self.dataset)  # the ledger looks for the digest
         tags = {**record.tags, **own, recorded.PARENT: record.run_id, recorded.MEMBER + record.run_id: "true"}
         title = cell_name(self.config, record.more_axes)
         run = self.store.create_run(record.experiment_id, start_time=int(time.time() * 1000), tags=tags, run_name=title)

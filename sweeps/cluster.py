@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,9 @@ def cluster_token() -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token"} if has_token or (Path.home() / ".ray/auth_token").exists() else {}
 
 
-def _address(options: SweepOptions) -> str | None:
-    """The cluster to run on, of a driver that is a Ray job the job's own; None for this machine."""
-    return options.ray_address or ("auto" if JOB in os.environ else None)
+def own_address(asked: str | None) -> str | None:
+    """The cluster to run on, of a driver that ``ray job submit`` started the job's own; None for this machine."""
+    return asked or ("auto" if JOB in os.environ else None)
 
 
 def check_resources(options: SweepOptions) -> None:
@@ -121,7 +121,7 @@ def check_resources(options: SweepOptions) -> None:
     Raises:
         UserError: when not.
     """
-    if address := _address(options):
+    if address := own_address(options.ray_address):
         _knock(address)
     else:
         fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
@@ -129,7 +129,7 @@ def check_resources(options: SweepOptions) -> None:
 
 def is_local(options: SweepOptions) -> bool:
     """Whether a sweep starts Ray on this machine, and joins no cluster."""
-    return _address(options) is None
+    return own_address(options.ray_address) is None
 
 
 def _preload(options: SweepOptions, num_cells: int) -> dict[str, str]:
@@ -144,39 +144,55 @@ def _preload(options: SweepOptions, num_cells: int) -> dict[str, str]:
 
 
 @contextmanager
-def ray_session(options: SweepOptions, num_cells: int = 1) -> Iterator[Resources]:
-    """Connects to a cluster, or starts Ray on this machine's loopback interface; yields a trial's share.
-
-    A driver that ``ray job submit`` started runs on the job's cluster where no other is asked for.
+def ray_nodes(
+    address: str | None, more: Mapping[str, str] = {}, *, is_whole: bool = False
+) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Connects to a cluster, or starts Ray on this machine's loopback interface (None).
 
     Args:
-        num_cells: how many trials are to run at most.
+        more: of the environment in which Ray is started here.
+        is_whole: whether it is started with the processes that a sweep can do without.
+
+    Yields:
+        The machines as Ray describes them, and whether Ray is left with the block.
 
     Raises:
-        UserError: when there is no cluster at ray_address, it is too small for one trial, or its machines cannot reach
-            the tracking store.
+        UserError: when there is no cluster at the address, or its machines cannot reach the tracking store.
     """
-    address = _address(options)
     settings = RAY_SETTINGS | (LOOPBACK if address is None else cluster_token() | JOINING)
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
 
     started_here = not ray.is_initialized()
     if started_here:
-        with environment(_preload(options, num_cells) if address is None else {}):
-            _connect(address)
+        with environment(more if address is None else {}):
+            _connect(address, is_whole=is_whole)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
-        if address is None:
-            yield replace(fit_resources(options, machines, "this machine"), is_own_session=started_here)
-            return
-        _check_reach(current_uri(), nodes)
-        where = f"the largest machine of the cluster at {address}"
-        yield replace(fit_resources(options, machines, where), is_shared_machine=False, is_own_session=started_here)
+        if address is not None:
+            _check_reach(current_uri(), nodes)
+        yield nodes, started_here
     finally:
         if started_here:
             ray.shutdown()
+
+
+@contextmanager
+def ray_session(options: SweepOptions, num_cells: int = 1) -> Iterator[Resources]:
+    """Connects to a cluster, or starts Ray on this machine; yields a trial's share.
+
+    Args:
+        num_cells: how many trials are to run at most.
+
+    Raises:
+        UserError: as :func:`ray_nodes`, and when it is too small for one trial.
+    """
+    address = own_address(options.ray_address)
+    with ray_nodes(address, _preload(options, num_cells)) as (nodes, started_here):
+        machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
+        where = f"the largest machine of the cluster at {address}" if address else "this machine"
+        fitting = fit_resources(options, machines, where)
+        yield replace(fitting, is_shared_machine=address is None, is_own_session=started_here)
 
 
 @contextmanager
@@ -219,7 +235,7 @@ def _named(address: str) -> str:
     return os.environ.get("RAY_ADDRESS") or current.read_text().strip()
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, *, is_whole: bool = False) -> None:
     """Starts Ray on this machine (None), or joins the cluster at an address.
 
     Raises:
@@ -229,7 +245,7 @@ def _connect(address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        with only_needed_processes():
+        with nullcontext() if is_whole else only_needed_processes():
             ray.init(address="local", include_dashboard=False, **quiet)
         return
     _knock(address)

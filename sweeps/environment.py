@@ -18,7 +18,7 @@ RAY_SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
-# Of no use without a dashboard, an autoscaler, and workers' output at the driver; a second of processor time each.
+# Of no use to a sweep: dashboard, autoscaler, workers' output at the driver; a second of processor time each.
 NEEDLESS = ("start_api_server", "start_monitor", "start_log_monitor")
 
 

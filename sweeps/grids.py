@@ -5,9 +5,12 @@ axis varies fastest, so a sweep that is still running already holds whole compar
 or a Python function; see :mod:`sweeps.own_grids`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from sweeps.checkpoints import list_steps
+from trainer.config import MAX_LEARNING_RATE, positive
+from trainer.errors import UserError
 from trainer.mapping import TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
 from trainer.rivals import RIVALS
@@ -30,6 +33,26 @@ def _log_spaced(first_exponent: float, last_exponent: float) -> list[float]:
 
 # Appendix of arXiv 2103.07162: a coarse pass and a finer one inside it; they share a point, so 9 in all.
 SEARCH_LEARNING_RATES = tuple(sorted({*_log_spaced(-4, -7), *_log_spaced(-5, -6)}, reverse=True))
+
+
+def read_learning_rates(given: Iterable[object]) -> tuple[float, ...]:
+    """The learning rates that a user gives in the place of a grid's own; on a command line they are texts.
+
+    Raises:
+        UserError: when there are none, or one that no trial can have, or one twice.
+    """
+    texts = [str(value) for value in given]
+    try:
+        values = tuple(map(float, texts))
+    except ValueError:
+        values = ()
+    if not values:
+        raise UserError(f"learning_rates: {','.join(texts)!r} is not allowed; give numbers above 0, comma-separated")
+    for value in values:
+        positive("learning_rates", value, MAX_LEARNING_RATE)
+    if len(set(values)) < len(values):
+        raise UserError(f"learning_rates: {','.join(texts)} names one of them twice; give each once")
+    return values
 
 
 def seeds(options: "SweepOptions", default: int) -> tuple[int, ...]:
@@ -74,6 +97,39 @@ def mapping(options: "SweepOptions") -> Axes:
     return {"seed": seeds(options, NUM_SEEDS), **chosen(options), "mapping": names, "init": options.inits or ()}
 
 
+def steps(options: "SweepOptions") -> Axes:
+    """Every step that was kept of one pre-training run, beside a model from scratch (section 3.5 of the first version,
+    4.4.2 of the second: when does what is learned from text begin to help?).
+
+    Raises:
+        UserError: when the checkpoint has no steps, or they cannot be listed.
+    """
+    checkpoint = options.checkpoint or ""
+    kept = tuple(list_steps(checkpoint))
+    if not kept:
+        raise UserError(
+            f"checkpoint: {checkpoint!r} has no steps for the grid 'steps'; give what has folders step-N, or a name on "
+            "the Hugging Face hub with * for the step's number"
+        )
+    return {
+        "seed": seeds(options, NUM_SEEDS),
+        **chosen(options),
+        "checkpoint_step": kept,
+        "init": options.inits or (),
+    }
+
+
+def corpora(options: "SweepOptions") -> Axes:
+    """Pre-training runs on different corpora, each at one step, beside a model from scratch: what has to be read?"""
+    return {
+        "seed": seeds(options, NUM_SEEDS),
+        **chosen(options),
+        "checkpoint": tuple(options.corpora),
+        "checkpoint_step": tuple(dict.fromkeys(options.corpora.values())),
+        "init": options.inits or (),
+    }
+
+
 def quick(options: "SweepOptions") -> Axes:
     """A first look: Adam at two learning rates."""
     return {
@@ -90,7 +146,12 @@ GRIDS: dict[str, Grid] = {
     "compare": compare,
     "fraction": fraction,
     "mapping": mapping,
+    "steps": steps,
+    "corpora": corpora,
 }
+
+# Those over checkpoints, which need one.
+OVER_CHECKPOINTS = ("steps", "corpora")
 
 # What a grid sets beside its axes, where the user does not.
 SETTINGS: dict[str, dict[str, float]] = {

@@ -32,14 +32,19 @@ OWN = "a YAML file of your own, or a Python function as FILE.py:FUNCTION"
 
 
 def find_grid(options: "SweepOptions") -> Axes:
-    """The axes of the grid that the user names.
+    """The axes of the grid that the user names, with the learning rates that the user gives.
 
     Raises:
         UserError: for a grid that is not there or cannot be read, and for axes that no trial has.
     """
+    axes = GRIDS[options.grid](options) if options.grid in GRIDS else _own_axes(options)
+    if options.learning_rates and "learning_rate" in axes:
+        axes["learning_rate"] = options.learning_rates
+    return axes
+
+
+def _own_axes(options: "SweepOptions") -> Axes:
     name = options.grid
-    if name in GRIDS:
-        return GRIDS[name](options)
     file, _, function = name.rpartition(":")
     if name.endswith(ENDINGS):
         given = _read_yaml(Path(name).expanduser())
@@ -50,6 +55,8 @@ def find_grid(options: "SweepOptions") -> Axes:
     else:
         raise UserError(f"grid: unknown value {name!r}; allowed: {', '.join(GRIDS)}, or {OWN}{near(name, GRIDS)}")
     axes = {str(axis): _values(str(axis), values) for axis, values in given.items()}
+    if options.learning_rates and axes.get("learning_rate", options.learning_rates) != options.learning_rates:
+        raise UserError(f"learning_rates: the grid {name!r} has its own; leave this out, or give another grid")
     # What it does not say is as in the comparison; the inits vary fastest, so whole comparisons come first.
     inits = axes.pop("init", options.inits or ())
     rest = {"seed": seeds(options, 1), **chosen(options)}

@@ -22,6 +22,9 @@ METRIC = "polymath.metric"  # both: the headline metric's name, e.g. "accuracy"
 DATA_NOTE = "polymath.data_note"  # both: what a reader of its numbers must know of the data, if anything
 DATA_DIGEST = "polymath.data_digest"  # both: digest of the data as read and split
 SPLIT = "polymath.split"  # both: how train, valid and test were drawn
+CORPUS = (
+    "polymath.corpus"  # trial from a checkpoint: the name of what it was pre-trained on, where the checkpoint says so
+)
 
 PARENT = "mlflow.parentRunId"  # MLflow's own name for the parent of a nested run
 

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from sweeps.grids import GRIDS, SETTINGS, Axes
+from sweeps.checkpoints import steps_of_each
+from sweeps.grids import GRIDS, OVER_CHECKPOINTS, SETTINGS, Axes, read_learning_rates
 from sweeps.own_grids import OWN, find_grid
 from sweeps.provenance import without_secrets
 from sweeps.recorded import BY_VALID, CRITERIA
@@ -36,13 +37,14 @@ class SweepOptions(Subject):
     inits: tuple[str, ...] | None = setting(
         None,
         help=f"where the weights come from, with commas: {', '.join(INITS)}; auto: the first three, with a checkpoint "
-        "all four, of a rival scratch",
+        f"all four, in the grids {' and '.join(OVER_CHECKPOINTS)} scratch and checkpoint, of a rival scratch",
     )
     grid: str = setting(
         "search",
         help="quick: 2 learning rates at Adam; compare: Adam at 1e-5, 6 mappings or 3 seeds; search: 5 optimizers x 9 "
         "learning rates x 3 seeds; fraction: compare on 1 % of the data until the training loss is low; mapping: "
-        f"compare under every mapping; or {OWN}",
+        "compare under every mapping; steps: every step of a checkpoint; corpora: several checkpoints, given with "
+        f"commas, at checkpoint_step or each one's last step; or {OWN}",
     )
     select_by: str = setting(
         BY_VALID, help=f"the score whose mean over seeds chooses a setting: {' or '.join(CRITERIA)}"
@@ -50,6 +52,9 @@ class SweepOptions(Subject):
     seeds: int | None = setting(
         None,
         help="how many seeds: 3 means seeds 0, 1, 2 for weights, data order and mapping alike; auto: the grid's own",
+    )
+    learning_rates: tuple[float, ...] | None = setting(
+        None, help="learning rates, with commas, in the place of the grid's own; auto: the grid's own", unit="per step"
     )
     data_dir: str | None = setting(
         None, help="folder with the task's files; auto: the cache folder, filled by download"
@@ -81,14 +86,9 @@ class SweepOptions(Subject):
         object.__setattr__(self, "_asked", {"seed": self.seeds is not None, "init": self.inits is not None})
         super().__post_init__()
         one_of("select_by", self.select_by, CRITERIA)
-        if self.inits is None:
-            object.__setattr__(self, "inits", self._usual_inits())
-        if not self.inits:
-            raise UserError(f"inits: none given; allowed: {', '.join(INITS)}, comma-separated")
-        for init in self.inits:
-            check_init("inits", init, self)
-        if len(set(self.inits)) < len(self.inits):
-            raise UserError(f"inits: {','.join(self.inits)} names one of them twice; give each once")
+        self._check_checkpoint()
+        self._check_inits()
+        self._check_learning_rates()
         if self.seeds is not None:
             positive("seeds", self.seeds, MAX_SEEDS)
         positive("cpus_per_trial", self.cpus_per_trial)
@@ -102,10 +102,44 @@ class SweepOptions(Subject):
         if self.save_model and self.is_rival and not RIVALS[self.model].optimizer:
             raise UserError(f"save_model: true is not allowed, {self.model} keeps no weights; leave it out")
 
+    def _check_checkpoint(self) -> None:
+        is_over = self.grid in OVER_CHECKPOINTS
+        if is_over and self.is_rival:
+            raise UserError(f"grid: {self.grid!r} is not allowed, {self.model} has no weights from text")
+        if is_over and not self.checkpoint:
+            raise UserError(f"grid: {self.grid!r} needs a checkpoint; give its folder, URI or name as checkpoint")
+        several = self.grid != "corpora" and "," in (self.checkpoint or "")
+        if several and not Path(self.checkpoint or "").expanduser().is_dir():
+            raise UserError(f"checkpoint: {self.checkpoint!r} names several; give one, or give them to grid=corpora")
+
+    def _check_inits(self) -> None:
+        if self.inits is None:
+            object.__setattr__(self, "inits", self._usual_inits())
+        if not self.inits:
+            raise UserError(f"inits: none given; allowed: {', '.join(INITS)}, comma-separated")
+        for init in self.inits:
+            check_init("inits", init, self)
+        if len(set(self.inits)) < len(self.inits):
+            raise UserError(f"inits: {','.join(self.inits)} names one of them twice; give each once")
+
     def _usual_inits(self) -> tuple[str, ...]:
         if self.is_rival:
             return ("scratch",)
+        if self.grid in OVER_CHECKPOINTS:
+            return ("scratch", "checkpoint")
         return tuple(init for init in INITS if init != "checkpoint" or self.checkpoint)
+
+    def _check_learning_rates(self) -> None:
+        if self.learning_rates is None:
+            return
+        if self.is_rival and not RIVALS[self.model].optimizer:
+            raise UserError(f"learning_rates: not allowed, {self.model} is not trained in steps; leave them out")
+        object.__setattr__(self, "learning_rates", read_learning_rates(self.learning_rates))
+
+    @cached_property
+    def corpora(self) -> dict[str, int | None]:
+        """The checkpoints of the grid ``corpora``, and the step of each; see :func:`steps_of_each`."""
+        return steps_of_each(self.checkpoint or "", self.checkpoint_step)
 
     def spec(self) -> "SweepSpec":
         """The sweep's cells.
@@ -116,6 +150,8 @@ class SweepOptions(Subject):
         axes = find_grid(self)
         given: dict[str, Any] = self._given  # type: ignore[attr-defined]
         own = {field.name for field in fields(Subject) if given[field.name] not in (field.default, None)}
+        if self.grid == "corpora":
+            own -= {"checkpoint", "checkpoint_step"}  # the axes are made of them
         if clash := [name for name in axes if name in own and axes[name] != (given[name],)]:
             raise UserError(
                 f"{clash[0]}: the grid {self.grid!r} lays it out itself; leave it out, or choose another grid"
@@ -127,7 +163,7 @@ class SweepOptions(Subject):
             if asked[name] and is_free and axes[name] != tuple(values):
                 raise UserError(f"{name}s: the grid {self.grid!r} has its own; leave this out, or give another grid")
         base = {name: value for name, value in given.items() if name not in axes}
-        return SweepSpec(base=base, axes=axes)
+        return SweepSpec(base=base, axes=axes, steps=self.corpora if self.grid == "corpora" else {})
 
     @property
     def data_folder(self) -> Path | None:
@@ -158,12 +194,17 @@ class SweepSpec:
     Points that differ in nothing that plays a part in their trial are one cell, the first of them: the steps of a
     checkpoint, say, in a trial from scratch.
 
+    Attributes:
+        steps: checkpoint -> its step, where checkpoints that have different ones are an axis: with no other is it a
+            point of the grid.
+
     Raises:
         UserError: on construction, for too many cells, or a cell that no trial can be.
     """
 
     base: Mapping[str, Any]
     axes: Axes
+    steps: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = prod(map(len, self.axes.values()))
@@ -183,7 +224,10 @@ class SweepSpec:
         return cells
 
     def _product(self) -> Iterator[dict[str, Any]]:
-        return (dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values()))
+        points = (dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values()))
+        if not self.steps:
+            return points
+        return (point for point in points if point["checkpoint_step"] == self.steps[point["checkpoint"]])
 
     def points(self) -> list[dict[str, Any]]:
         """The cells' places on the axes, in the order in which they are to run."""

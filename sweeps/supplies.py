@@ -143,8 +143,14 @@ class Supplies:
 
     @classmethod
     def local(cls, options: SweepOptions) -> "Supplies":
-        """For workers that share this machine: only paths travel."""
-        return cls(data_dir=options.data_folder, model_folder=options.model_folder, home=Path.cwd())
+        """For workers that share this machine: only paths travel.
+
+        Raises:
+            UserError: for a model in the tracking store that this process has not fetched.
+        """
+        is_fetched = URI.match(options.model)
+        model = find_model(options.model, needs_weights=False) if is_fetched else options.model_folder
+        return cls(data_dir=options.data_folder, model_folder=model, home=Path.cwd())
 
     @classmethod
     def shipped(cls, options: SweepOptions, spec: SweepSpec, dataset: Dataset) -> "Supplies":

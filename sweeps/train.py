@@ -6,15 +6,16 @@ from pathlib import Path
 
 from sweeps import recorded
 from sweeps.cell_record import spool_folder
-from sweeps.checkpoints import check_checkpoint, checkpoint_folder
+from sweeps.checkpoints import check_checkpoint, checkpoint_folder, corpus_of, fetch_model
 from sweeps.connection import client, current_uri, shown
 from sweeps.provenance import provenance_tags
 from sweeps.spec import cell_name
 from sweeps.tracking import describe_trial, open_run
 from sweeps.trial_logger import Opened, TrialLogger
-from trainer.commandline import run
-from trainer.settings import read_settings
+from trainer.commandline import parse, run
+from trainer.settings import TrialSettings, read_settings
 
+PROGRAM, DESCRIPTION = "python -m sweeps.train", "Train one model on one task, recorded in MLflow."
 LAST_WORDS_S = 5.0  # that a failed trial's record may take
 
 
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     ``mlflow run`` has made a run and recorded there, for good, what it was given as text ("auto", "1e-4"). The trial's
     run, with the settings as they are, then stands under that one, as a sweep's trials do.
     """
-    settings = read_settings(arguments, "python -m sweeps.train", "Train one model on one task, recorded in MLflow.")
+    fetch_model(parse(TrialSettings, arguments, program=PROGRAM, description=DESCRIPTION).model)
+    settings = read_settings(arguments, PROGRAM, DESCRIPTION)
     from trainer.data import load_dataset
     from trainer.trial import begin_trial
 
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"recorded in run {run_id} of {shown(uri)}", flush=True)
     try:
         checkpoint = checkpoint_folder(config, uri)
+        if corpus := corpus_of(checkpoint):
+            logger.tag(recorded.CORPUS.removeprefix(recorded.PREFIX), corpus)
         for report in begin_trial(config, logger, data_dir=settings.folder, checkpoint_folder=checkpoint):
             logger.check()
             print(f"epoch {report.epoch}, step {report.step}: valid {report.valid_score:.4f}", flush=True)

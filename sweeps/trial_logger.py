@@ -18,7 +18,7 @@ from sweeps.claims import Taken
 from sweeps.journal import BATCH, Journal
 from sweeps.provenance import without_secrets
 from sweeps.run_writer import End, Opened, RunWriter, Stopped
-from trainer.config import TrialResult
+from trainer.config import Outcome, TrialResult
 from trainer.errors import first_line
 
 if TYPE_CHECKING:
@@ -122,7 +122,11 @@ class TrialLogger:
 
     def finish(self, result: TrialResult) -> None:
         """The trial is over: once all is sent, its run ends with its outcome. Returns at once."""
-        self._close(End(status="FINISHED", tags={recorded.OUTCOME: result.outcome}))
+        self.end(result.outcome)
+
+    def end(self, outcome: Outcome) -> None:
+        """What :meth:`finish` does."""
+        self._close(End(status="FINISHED", tags={recorded.OUTCOME: outcome}))
 
     def fail(self, error: BaseException) -> None:
         """The trial failed: its run ends with the error as a tag and its traceback as an artifact.

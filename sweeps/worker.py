@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ray import tune
 
 from sweeps.cell_record import CellRecord
+from sweeps.checkpoints import corpus_of
 from sweeps.claims import Taken
 from sweeps.cluster import Resources
 from sweeps.connection import take_settings
@@ -168,7 +170,8 @@ class Attempt:
         place = self.place
         self.received = place.supplies.receive(self.config, place.record.tracking_uri)
         dataset = load_dataset(self.config.definition, self.received.data_dir)
-        self.record = CellRecord(place.record, self.config, dataset, self.key, place.gone)
+        corpus = corpus_of(self.received.checkpoint_folder)
+        self.record = CellRecord(place.record, self.config, dataset, self.key, place.gone, corpus)
         unread = ""
         try:
             with self.storage.fetched(self.state) as saved:
@@ -191,7 +194,7 @@ class Attempt:
         """
         from trainer.trial import begin_trial
 
-        self.logger = self.record.logger(journal, self._forget)
+        self.logger = self.record.logger(journal, partial(self.storage.delete, self.state))
         try:
             return begin_trial(
                 self.config,
@@ -208,7 +211,7 @@ class Attempt:
 
     def _go_on(self, saved: Path) -> None:
         """Takes up the state of an earlier attempt, where it can be used; else nothing is open afterwards."""
-        from trainer.state import StateError, read_notes
+        from trainer.state_file import StateError, read_notes
 
         try:
             journal = read_notes(saved)[JOURNAL]
@@ -229,9 +232,6 @@ class Attempt:
             self.storage.save(self.state, lambda path: trial.save(path, {JOURNAL: self.logger.journal()}))
         except Exception as error:
             self.logger.tag("state_not_saved", without_secrets(first_line(error)))
-
-    def _forget(self) -> None:
-        self.storage.delete(self.state)
 
     def _retry_or_fail(self, error: Exception) -> dict[str, Any]:
         """Leaves the cell to another attempt, saying why, or records that it failed for good.

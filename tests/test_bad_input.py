@@ -34,7 +34,7 @@ def refused(tmp_path: Path, *arguments: str, **environment: str) -> str:
         ),
         (
             "--grid serch",
-            "grid: unknown value 'serch'; allowed: quick, search, compare, fraction, mapping, or a YAML file of",
+            "grid: unknown value 'serch'; allowed: quick, search, compare, fraction, mapping, steps, corpora, or",
         ),
         (
             "--mapping frequnet",

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.grids import GRIDS, SEARCH_LEARNING_RATES
+from sweeps.grids import GRIDS, OVER_CHECKPOINTS, SEARCH_LEARNING_RATES
 from sweeps.spec import SweepOptions, SweepSpec, cell_key
 from trainer.config import INITS
 from trainer.errors import UserError
@@ -89,6 +89,20 @@ def test_a_rival_has_one_init_its_own_setting_and_no_axis_that_does_nothing_to_i
         spec(model="kmer", inits=("pretrained",))
 
 
+@pytest.mark.parametrize("grid", ["quick", "compare", "search", "fraction", "mapping"])
+def test_learning_rates_take_the_place_of_the_grids_own_and_change_nothing_else(grid: str) -> None:
+    own, asked = spec(grid=grid, seeds=2), spec(grid=grid, seeds=2, learning_rates=("1e-3", "3e-4"))
+    assert asked.axes == {**own.axes, "learning_rate": (1e-3, 3e-4)} and list(asked.axes) == list(own.axes)
+    assert {cell.learning_rate for cell in asked.cells.values()} == {1e-3, 3e-4}
+
+
+def test_a_rivals_learning_rate_can_be_given_where_it_has_one() -> None:
+    cells = spec(model="hilbert-cnn", grid="compare", task="splice", seeds=1, learning_rates=(0.01,)).cells.values()
+    assert [cell.learning_rate for cell in cells] == [0.01]
+    with pytest.raises(UserError, match="learning_rates: not allowed, kmer is not trained in steps; leave them out"):
+        spec(model="kmer", learning_rates=(0.01,))
+
+
 def test_a_checkpoint_is_one_more_init_and_is_needed_for_it() -> None:
     assert SweepOptions(checkpoint="runs:/abc/checkpoints").inits == INITS
     with pytest.raises(UserError, match="inits: 'checkpoint' needs to be told of which; give a folder or URI"):
@@ -116,6 +130,11 @@ def test_a_cells_key_names_its_whole_config_and_nothing_else() -> None:
         ("inits", (), "inits: none given; allowed: pretrained, reinit-embeddings, scratch, checkpoint"),
         ("inits", ("scratch", "scratch"), "inits: .* twice"),
         ("seeds", 0, "seeds: 0 is not allowed; give a number above 0"),
+        ("learning_rates", ("fast",), "learning_rates: 'fast' is not allowed; give numbers above 0, comma-separated"),
+        ("learning_rates", (), "learning_rates: '' is not allowed; give numbers above 0"),
+        ("learning_rates", ("1e-3", "-1"), "learning_rates: -1.0 is not allowed; give a number above 0"),
+        ("learning_rates", ("nan",), "learning_rates: nan is not allowed"),
+        ("learning_rates", ("1e-3", "0.001"), "learning_rates: 1e-3,0.001 names one of them twice; give each once"),
         ("select_by", "test/score", "select_by: unknown value 'test/score'; allowed: valid/score, train/score"),
         ("train_fraction", 1.5, "train_fraction: 1.5 is not allowed; give at most 1"),
         ("stop_at_loss", -1.0, "stop_at_loss: -1.0 is not allowed"),
@@ -143,8 +162,9 @@ def test_folders_reach_workers_as_absolute_paths(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_every_grid_has_the_axes_that_a_comparison_has(grid: str) -> None:
-    chosen = spec(grid=grid, seeds=2)
+def test_every_grid_has_the_axes_that_a_comparison_has(grid: str, tmp_path: Path) -> None:
+    (tmp_path / "step-5").mkdir()
+    chosen = spec(grid=grid, seeds=2, checkpoint=str(tmp_path) if grid in OVER_CHECKPOINTS else None)
     assert {"init", "optimizer", "learning_rate", "seed"} <= set(chosen.axes)
     assert list(chosen.axes)[-1] == "init", "so that a sweep that still runs holds whole comparisons"
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT, refusal
+from trainer import models
 from trainer.architectures import max_tokens_of
 from trainer.config import INITS
 from trainer.errors import UserError
@@ -275,6 +276,18 @@ def test_a_model_that_cannot_be_fetched_is_told_in_one_line(monkeypatch: pytest.
     with pytest.raises(UserError, match="model: 'no-such/model' is not in the local Hugging Face cache") as raised:
         find_model("no-such/model", needs_weights=True)
     assert "\n" not in str(raised.value)
+
+
+def test_a_uri_is_left_to_those_who_have_a_tracking_store(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "runs:/0123abc/checkpoints/step-1000"
+    message = refusal(lambda: find_model(uri, needs_weights=False))
+    assert message == (
+        f"model: '{uri}' needs a tracking store; use a sweep or `python -m sweeps.train`, which fetch it, or give a "
+        "local folder"
+    )
+    monkeypatch.setattr(models, "_provided", {})
+    models.provide_model(uri, tiny_model)
+    assert find_model(uri, needs_weights=True) == tiny_model.resolve()
 
 
 def test_a_name_on_the_hub_without_safetensors_is_told_in_one_line(

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from analysis.__main__ import CompareOptions
+from sweeps.pretrain import Settings as PretrainSettings
 from sweeps.spec import SweepOptions
 from tests.conftest import ROOT
 from trainer.commandline import parse
@@ -23,6 +24,7 @@ PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 ENTRY_POINTS = {
     "sweep": SweepOptions,
     "train": TrialSettings,
+    "pretrain": PretrainSettings,
     "describe": DescribeSettings,
     "compare": CompareOptions,
     "fetch": FetchSettings,
@@ -69,7 +71,18 @@ def test_the_makefile_installs_the_pins_of_conda_yaml() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["sweeps", "sweeps.train", "trainer", "trainer.fetch", "trainer.describe", "trainer.pretrain", "analysis"]
+    "module",
+    [
+        "sweeps",
+        "sweeps.train",
+        "trainer",
+        "trainer.fetch",
+        "trainer.describe",
+        "trainer.pretrain",
+        "trainer.demo",
+        "sweeps.pretrain",
+        "analysis",
+    ],
 )
 def test_help_tells_every_option_and_loads_nothing_heavy(module: str) -> None:
     script = f"""

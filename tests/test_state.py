@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.conftest import files_in, run_module
 from tests.test_trial import Memory
-from trainer import state
+from trainer import state, state_file
 from trainer.config import Report, TrialConfig
 from trainer.optimizers import OPTIMIZERS
-from trainer.state import StateError, read_notes
+from trainer.state_file import StateError, read_notes
 from trainer.trial import Trial
 from trainer.version import NUMBERS
 
@@ -190,10 +190,10 @@ def test_tensors_that_share_memory_or_lie_askew_are_kept_as_they_are_seen(tmp_pa
         "count": torch.tensor(7),
         "wide": whole.double()[:, ::2],
     }
-    state._write(tmp_path / "x", {**tensors, "number": 0.1, "list": [1, None]}, {})
+    state_file.write_state(tmp_path / "x", {**tensors, "number": 0.1, "list": [1, None]}, {})
     aligned = load_file(tmp_path / "x").values()
     assert all(tensor.data_ptr() % tensor.element_size() == 0 for tensor in aligned)
-    read = state._read(tmp_path / "x", {})
+    read = state_file.read_state(tmp_path / "x", {})
     assert (read.pop("number"), read.pop("list")) == (0.1, [1, None])
     assert read.keys() == tensors.keys()
     assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in tensors.items())
@@ -222,9 +222,9 @@ def test_a_save_that_fails_leaves_what_was_there(
         return memoryview(bytes(tensor.nbytes))
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr(state, "_bytes", full_disk)
+        patch.setattr(state_file, "_bytes", full_disk)
         trial.save(path)
-    monkeypatch.setattr(state, "MAX_HEADER", 10_000)
+    monkeypatch.setattr(state_file, "MAX_HEADER", 10_000)
     with pytest.raises(ValueError, match=r"notes: .* bytes do not fit; give less than 10,000"):
         trial.save(path, {"journal": "x" * 10_000})
     assert read_notes(path) == {"journal": "old"} and files_in(tmp_path) == {"state"}
@@ -301,12 +301,12 @@ def test_a_damaged_file_is_refused_in_one_line(
 
 def test_files_of_another_kind_are_no_states(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model")
-    with pytest.raises(StateError, match="this is no trial's state"):
+    with pytest.raises(StateError, match="this is no saved state"):
         read_notes(tmp_path / "model")
-    nested = {state.FACTS: "[" * 100_000}
-    save_file({}, tmp_path / "nested", nested | {state.CHECKSUM: state._text_checksum(nested)})
-    with pytest.raises(StateError, match="this is no trial's state"):
-        state._read(tmp_path / "nested", {})
+    nested = {state_file.FACTS: "[" * 100_000}
+    save_file({}, tmp_path / "nested", nested | {state_file.CHECKSUM: state_file._text_checksum(nested)})
+    with pytest.raises(StateError, match="this is no saved state"):
+        state_file.read_state(tmp_path / "nested", {})
     with pytest.raises(FileNotFoundError):
         read_notes(tmp_path / "nothing")
 
@@ -324,7 +324,7 @@ def test_another_trials_state_is_refused(
     saved: Path, tiny_model: Path, dna_files: Path, fields: dict[str, Any], said: str
 ) -> None:
     trial, _ = begin(config_of(tiny_model, **fields), dna_files)
-    with pytest.raises(StateError, match="the state is of another trial") as caught:
+    with pytest.raises(StateError, match="the state is of something else") as caught:
         trial.restore(saved)
     assert said in str(caught.value)
 
@@ -374,9 +374,9 @@ def test_a_state_that_does_not_fit_is_refused_and_the_trial_still_trains_from_th
     common = json.loads(json.dumps(state._identity(trial)))
     for place, (said, change) in enumerate(MISFITS.items()):
         path = tmp_path / str(place)
-        entries = state._read(saved, common)
+        entries = state_file.read_state(saved, common)
         change(entries)
-        state._write(path, common | entries, {})
+        state_file.write_state(path, common | entries, {})
         with pytest.raises(StateError) as caught:
             trial.restore(path)
         assert said in str(caught.value) and "\n" not in str(caught.value)

@@ -27,6 +27,8 @@ class Architecture:
         encoder: where its layers are, or the module around them, from the body on; only first tokens are read of what
             comes out of it.
         has_bert_layers: whether its layers are built as BERT's.
+        language_head: where the masked language model's head is, which turns hidden states into scores of tokens; empty
+            where it is not one module.
     """
 
     max_positions: int = 512
@@ -34,15 +36,18 @@ class Architecture:
     counts_from_padding: bool = False
     encoder: str = "encoder.layer"
     has_bert_layers: bool = True
+    language_head: str = ""
 
 
-ROBERTA = Architecture(counts_from_padding=True)
+ROBERTA = Architecture(counts_from_padding=True, language_head="lm_head")
 
 # By config.json's model_type. An entry is all that a new encoder needs, when transformers can classify with it.
 ARCHITECTURES = {
-    "bert": Architecture(),  # arXiv 1810.04805
+    "bert": Architecture(language_head="cls"),  # arXiv 1810.04805
     "roberta": ROBERTA,  # arXiv 1907.11692
-    "albert": Architecture(encoder="encoder", has_bert_layers=False),  # arXiv 1909.11942
+    "albert": Architecture(  # arXiv 1909.11942
+        encoder="encoder", has_bert_layers=False, language_head="predictions"
+    ),
     "electra": Architecture(),  # arXiv 2003.10555
     "distilbert": Architecture(  # arXiv 1910.01108
         has_token_types=False, encoder="transformer.layer", has_bert_layers=False
@@ -96,6 +101,18 @@ def check_architecture(folder: Path) -> None:
     one_of(f"model: the model_type in {path}", str(settings["model_type"]), ARCHITECTURES)
     if settings.get("is_decoder"):
         raise UserError(f"model: {path} says is_decoder, and only encoders can be trained; give an encoder")
+
+
+def language_head_of(folder: Path) -> str:
+    """Where the head of a folder's masked language model is.
+
+    Raises:
+        UserError: for an architecture that cannot be pre-trained here.
+    """
+    known = [name for name, architecture in ARCHITECTURES.items() if architecture.language_head]
+    path = folder / "config.json"
+    name = one_of(f"model: the model_type in {path}, to be pre-trained", str(_read_settings(path)["model_type"]), known)
+    return ARCHITECTURES[name].language_head
 
 
 def read_inputs(config: "PretrainedConfig") -> Inputs:

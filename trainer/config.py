@@ -58,12 +58,14 @@ class Subject:
     )
     labels: str = setting("auto", help=f"own task: what its labels are: {', '.join(LABELS)}")
     model: str = setting(
-        "bert-base-uncased", help=f"Hugging Face name or local folder of the model, or a rival: {', '.join(RIVALS)}"
+        "bert-base-uncased",
+        help="Hugging Face name or local folder of the model; in a tracking store runs:/RUN_ID/PATH; or a rival: "
+        + ", ".join(RIVALS),
     )
     checkpoint: str | None = setting(
         None,
         help="init checkpoint: folder of a pre-training run's model, or of one folder step-N for each step; in a "
-        "tracking store runs:/RUN_ID/PATH",
+        "tracking store runs:/RUN_ID/PATH; or a Hugging Face name, with * for the step, *k for thousands",
         none="none",
     )
     checkpoint_step: int | None = setting(None, help="init checkpoint: which step of it", unit="steps", none="none")

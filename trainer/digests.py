@@ -36,13 +36,21 @@ def folder_digest(folder: Path, weights: bool = True) -> str:
     """
     content = hashlib.sha256()
     for path in model_files(folder, weights):
-        state = path.stat()
-        content.update(f"{path.name}\n{_file_digest(path.resolve(), state.st_size, state.st_mtime_ns)}\n".encode())
+        content.update(f"{path.name}\n{file_digest(path)}\n".encode())
     return content.hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content in hex digits; read once a process, as long as the file does not change.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    state = path.stat()
+    return _file_digest(path.resolve(), state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, mtime_ns: int) -> str:
-    """The SHA-256 of a file's content, read again when its size or its time of change are others."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.architectures import check_architecture
-from trainer.checkpoints import WEIGHT_PATTERNS, check_weights
+from trainer.checkpoints import FITTING, URI, check_weights
 from trainer.errors import UserError, first_line, near
+from trainer.hub import DESCRIBING_FILES, NONE_ON_HUB, fetch_from_hub, fetch_weights, may_be_on_hub
 from trainer.mapping import Vocabulary
 
 if TYPE_CHECKING:
@@ -20,39 +21,47 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
-DESCRIBING_FILES = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
 NO_WEIGHTS = (
     "give a folder with weights, or ask for scratch alone (init=scratch, of a sweep inits=scratch), which needs none"
 )
-NONE_ON_HUB = (
-    "other weights are never downloaded: load them with transformers on a machine that you trust, call save_pretrained "
-    "and give that folder"
-)
 POOLER = "pooler."  # of a body's weights; masked language models are trained without it
 LAYER = re.compile(r"layers?\.\d+\.")  # in the name of a layer's weight, in every architecture
+
+
+_provided: dict[str, Path] = {}  # the URI of a model in a tracking store -> its folder on this machine
+
+
+def provide_model(uri: str, folder: Path) -> None:
+    """From now on this is a model's folder in this process: it was fetched from a tracking store."""
+    _provided[uri] = folder
 
 
 def find_model(model: str, *, needs_weights: bool) -> Path:
     """The folder with a model's files, fetched from the Hugging Face hub when it is not a local one.
 
     Args:
-        model: local folder or Hugging Face name.
+        model: local folder, Hugging Face name, or a URI for which :func:`provide_model` was told a folder.
         needs_weights: whether an init reads weights; ``scratch`` needs only the configuration.
 
     Raises:
         UserError: for a folder that lacks the configuration, weights or tokenizer, an architecture that is not known,
             weights that are not safetensors, or a name that cannot be had.
     """
-    folder = Path(model).expanduser()
+    folder = _provided.get(model) or Path(model).expanduser()
     if folder.is_file():
         raise UserError(f"model: {model!r} is a file; give the folder that it lies in")
     is_local = folder.is_dir()
     if not is_local:
-        if model.count("/") > 1 or model.startswith((".", "/", "~")):
+        if URI.match(model):
+            raise UserError(
+                f"model: {model!r} needs a tracking store; use a sweep or `python -m sweeps.train`, which fetch it, or "
+                "give a local folder"
+            )
+        if not may_be_on_hub(model):
             siblings = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
             hint = near(folder.name, siblings)
             raise UserError(f"model: there is no folder {model!r}{hint}; give one made by save_pretrained")
-        folder = _fetch_from_hub(model, DESCRIBING_FILES)
+        folder = fetch_from_hub("model", model, DESCRIBING_FILES)
     names = {path.name for path in folder.iterdir()}
     if "config.json" not in names:
         raise UserError(f"model: {model!r} has no config.json; give a folder made by save_pretrained")
@@ -62,28 +71,9 @@ def find_model(model: str, *, needs_weights: bool) -> Path:
         raise UserError(f"model: {model!r} has no tokenizer (one of {wanted}); save the model's tokenizer beside it")
     if needs_weights:
         if not is_local:
-            folder = _fetch_from_hub(model, WEIGHT_PATTERNS)
+            folder = fetch_weights("model", model)
         check_weights(folder, "model", model, remedy=NO_WEIGHTS if is_local else NONE_ON_HUB)
     return folder.resolve()
-
-
-@lru_cache
-def _fetch_from_hub(name: str, patterns: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns)))
-    except (RepositoryNotFoundError, HFValidationError):
-        siblings = [path.name for path in Path.cwd().iterdir() if path.is_dir()]
-        raise UserError(
-            f"model: {name!r} is neither a local folder nor a model on the Hugging Face hub{near(name, siblings)}"
-        ) from None
-    except (LocalEntryNotFoundError, OSError):
-        raise UserError(
-            f"model: {name!r} is not in the local Hugging Face cache and the hub cannot be reached; download it on a "
-            f"machine with a network (`hf download {name}`) or give a local folder"
-        ) from None
 
 
 @lru_cache(maxsize=4)
@@ -164,7 +154,7 @@ def _read_weights(weights: Path, folder: Path) -> dict[str, Any]:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    parameter, remedy = "checkpoint", "model=the folder whose config they were trained with"
+    parameter, remedy = "checkpoint", FITTING
     if weights == folder:
         parameter, remedy = "model", "a folder whose weights and config.json belong together"
     config = read_config(folder, 1)

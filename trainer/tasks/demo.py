@@ -9,57 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.pretraining.artificial import is_nested, nested_brackets
 from trainer.sources import Source
 from trainer.tasks.task import Examples, Split, Task
 
 DEMO_SEED = 20210713
-OPEN_PROBABILITY = 0.5
 NUM_SWAPS = 2
-
-
-def nested_brackets(
-    rng: np.random.Generator, num_sequences: int, length: int, num_kinds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draws well-nested sequences of brackets, in which a bracket closes with the very token that opened it.
-
-    At each position a bracket of a uniformly drawn kind opens with probability 0.5, or else the most recent open one
-    closes. Where none is open one must open; where the open ones fill the rest of the sequence one must close.
-    After the "nested parentheses" of Papadimitriou & Jurafsky 2020 (arXiv 2004.14601) and the artificial languages
-    of Chiang & Lee 2020 (arXiv 2012.11995).
-
-    Args:
-        length: T, an even number.
-
-    Returns:
-        kinds (N, T) from 0 to num_kinds - 1, and partners (N, T): the position of each position's other bracket.
-    """
-    kinds_NT = rng.integers(num_kinds, size=(num_sequences, length))
-    wants_open_NT = rng.random((num_sequences, length)) < OPEN_PROBABILITY
-    partners_NT = np.empty((num_sequences, length), dtype=np.int64)
-    open_positions_NT = np.zeros((num_sequences, length), dtype=np.int64)  # a stack for each sequence
-    depth_N = np.zeros(num_sequences, dtype=np.int64)
-    for position in range(length):
-        opens_N = (wants_open_NT[:, position] | (depth_N == 0)) & (depth_N < length - position)
-        rows = np.flatnonzero(opens_N)
-        open_positions_NT[rows, depth_N[rows]] = position
-        depth_N[rows] += 1
-        rows = np.flatnonzero(~opens_N)
-        depth_N[rows] -= 1
-        opening = open_positions_NT[rows, depth_N[rows]]
-        kinds_NT[rows, position] = kinds_NT[rows, opening]
-        partners_NT[rows, position], partners_NT[rows, opening] = opening, position
-    return kinds_NT, partners_NT
-
-
-def is_nested(kinds_T: np.ndarray) -> bool:
-    """Whether brackets that close with the token that opened them are well nested: whether a stack ends empty."""
-    open_kinds: list[int] = []
-    for kind in kinds_T.tolist():
-        if open_kinds and open_kinds[-1] == kind:
-            open_kinds.pop()
-        else:
-            open_kinds.append(kind)
-    return not open_kinds
 
 
 def break_nesting(rng: np.random.Generator, kinds_T: np.ndarray, partners_T: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Pre-training one masked language model on one corpus; knows no Ray and no MLflow."""
