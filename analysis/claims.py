@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import Literal
 
-from analysis.pairs import BASELINE, OF_CHECKPOINTS, OF_MAPPINGS, key
+from analysis.inits import OF_CHECKPOINTS
+from analysis.pairs import BASELINE, OF_MAPPINGS, key
 from analysis.select import Selection
 from analysis.tables import phrase
 

@@ -84,7 +84,7 @@ def cross_sheet(cross: Cross, told: Sequence[Told], pairs: Sequence[Pair]) -> Sh
 def _word(name: str, line: Line, axes: dict[str, Any]) -> str:
     """What a line has for a param."""
     selection = line.selection
-    facts = {"task": line.task, "model": line.model, "init": selection.init, "data": selection.data_digest[:8], **axes}
+    facts = {"task": line.task, "model": line.model, "init": line.init, "data": selection.data_digest[:8], **axes}
     if name in facts:
         return _text(facts[name])
     value = selection.config.get(name, selection.config.get(UNLISTED + name))

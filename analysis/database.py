@@ -25,7 +25,7 @@ SCHEMA = "dc11669786a5"  # MLflow's name for the schema (the last of its Alembic
 BUSY_S = 20  # that SQLite waits for a lock
 TAGS = (
     *(recorded.KIND, recorded.PARENT, recorded.OUTCOME, recorded.CELL, recorded.SELECT_BY),
-    *(recorded.METRIC, recorded.DATA_NOTE, recorded.DATA_DIGEST),
+    *(recorded.METRIC, recorded.DATA_NOTE, recorded.DATA_DIGEST, recorded.CORPUS),
 )
 ROWS = 20_000  # fetched at once
 

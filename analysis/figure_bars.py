@@ -10,11 +10,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import figure_style as style
-from analysis.figure_panels import Panel, Usual, data_notes, is_rival, panels_of, seeds_of, seeds_text, subject, usual
+from analysis.figure_panels import (
+    Panel,
+    Usual,
+    data_notes,
+    is_rival,
+    panels_of,
+    seeds_of,
+    seeds_text,
+    step_notes,
+    subject,
+    usual,
+)
 from analysis.paper import FRACTION, rival_figure
 from analysis.tables import LIMIT, Line
 
 GROUPS, ROWS = 6, 3  # groups of bars beside each other, and rows of them in a figure
+FEW = 4  # series: with more, a figure is wide, for the sake of its legend
 FILLED = 0.84  # of a group's place, by its bars
 WIDEST = 0.28  # of a group's place, for one bar
 SAME_FOR_RIVALS = ("task", LIMIT, FRACTION)
@@ -112,13 +124,14 @@ def _levels(line: Line, rivals: Sequence[Line]) -> list[Level]:
 
 def _page(title: str, groups: Sequence[Group]) -> Figure:
     rows = style.pages(groups, GROUPS)
-    width = style.NARROW if len(groups) < 3 else style.WIDTH
-    figure = style.new_figure(width=width, height=1.7 * len(rows))
     lines = [(name, line) for group in groups for name, line in group.panel.last.items()]
     levels = [level for group in groups for level in group.rivals]
     sources = [(name, seeds_text(line.selection)) for name, line in lines]
     counts = usual([*sources, *((level.name, level.source) for level in levels)])
     looks = style.styles(name for name, _ in lines)
+    is_small = len(groups) < 3 and len(looks) <= FEW
+    width = style.NARROW if is_small else style.WIDTH
+    figure = style.new_figure(width=width, height=1.7 * len(rows))
     metrics = {line.selection.metric for _, line in lines}
     bar_width = min(WIDEST, FILLED / max(len(group.panel.last) for group in groups))
     places = figure.subplots(len(rows), 1, squeeze=False, sharey=True).ravel()
@@ -204,6 +217,5 @@ def _explained(groups: Sequence[Group]) -> list[str]:
     notes = ["Each init at the setting chosen for it."]
     if any(line.std is not None for line in lines):
         notes = ["Bars: mean ± sample standard deviation over seeds, each init at the setting chosen for it."]
-    if any(len(steps) > 1 for group in groups for steps in group.panel.series.values()):
-        notes.append("Checkpoints: at their last step.")
+    notes += step_notes(group.panel for group in groups)
     return [" ".join(notes), *data_notes(group.panel for group in groups)]

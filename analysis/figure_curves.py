@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from analysis import figure_style as style
-from analysis.figure_panels import Panel, data_notes, panels_of, seeds_text, subject, usual
+from analysis.figure_panels import Panel, data_notes, panels_of, seeds_text, step_notes, subject, usual
 from analysis.paper import FRACTION
 from analysis.tables import Line
 
@@ -156,7 +156,7 @@ def _explained(found: Sequence[Curves], same_window: bool) -> list[str]:
         notes.append("Thin lines: single seeds, from where the first of them stopped.")
     if same_window and found[0].window > 1:
         notes.append(f"Running mean over {found[0].window:,} steps.")
-    return [" ".join(notes)]
+    return [" ".join([*notes, *step_notes(curves.panel for curves in found)])]
 
 
 def _draw_panel(axes: Axes, curves: Curves, looks: Mapping[str, style.Style]) -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from analysis.pairs import OF_CHECKPOINTS, key
+from analysis.inits import CORPUS, OF_CHECKPOINTS, series_place, step_of
+from analysis.pairs import key
 from analysis.paper import RIVALS
-from analysis.select import INIT_ORDER, Selection
+from analysis.select import Selection
 from analysis.tables import Line, by_task, differing, phrase
-
-CHECKPOINT, CHECKPOINT_STEP = OF_CHECKPOINTS
 
 Steps = dict[int | None, Line]  # pre-training step -> line; None of an init that has none
 
@@ -23,7 +22,7 @@ class Panel:
 
     Attributes:
         name: what sets it apart from the others: the task, and the model and settings that are not everywhere alike.
-        series: init, of several checkpoints with its name -> its lines, in the order of pre-training steps.
+        series: init, or a checkpoint's corpus or name -> its lines, in the order of pre-training steps.
     """
 
     name: str
@@ -41,18 +40,14 @@ def panels_of(lines: Sequence[Line]) -> list[Panel]:
     Checkpoints of any step stand beside the other inits. Two lines that nothing in their settings tells apart, such as
     a learning rate's beside another's, are never in one panel.
     """
-    checkpoints = _short({str(line.selection.config[CHECKPOINT]) for line in lines if _checkpoint(line)})
     groups: dict[tuple[Any, ...], list[dict[str, Steps]]] = defaultdict(list)
     for line in lines:
-        step = line.selection.config.get(CHECKPOINT_STEP)
-        place = None if step is None else int(step)
-        init = line.selection.init
-        series = f"{init} {checkpoints[_checkpoint(line)]}" if len(checkpoints) > 1 and _checkpoint(line) else init
+        step = step_of(line.selection.config)
         alike = groups[key(line.selection, OF_CHECKPOINTS)]
-        free = next((group for group in alike if place not in group.get(series, {})), None)
+        free = next((group for group in alike if step not in group.get(line.series, {})), None)
         if free is None:
             alike.append(free := {})
-        free.setdefault(series, {})[place] = line
+        free.setdefault(line.series, {})[step] = line
     varying = [name for name in differing(by_task(lines).values()) if name not in OF_CHECKPOINTS]
     several = len({line.model for line in lines if not is_rival(line)}) > 1
     return [
@@ -64,20 +59,8 @@ def panels_of(lines: Sequence[Line]) -> list[Panel]:
 
 def _in_order(group: Mapping[str, Steps]) -> dict[str, Steps]:
     """Inits in the order of the tables, checkpoints last; the lines of each by step."""
-    order = [*INIT_ORDER]
-    names = sorted(group, key=lambda name: (order.index(name) if name in order else len(order), name))
+    names = sorted(group, key=series_place)
     return {name: dict(sorted(group[name].items(), key=lambda item: item[0] or 0)) for name in names}
-
-
-def _checkpoint(line: Line) -> str:
-    """The checkpoint that a line began from; empty where it began from none."""
-    return str(line.selection.config.get(CHECKPOINT) or "") if line.selection.init == "checkpoint" else ""
-
-
-def _short(paths: set[str]) -> dict[str, str]:
-    """Path -> its last part, where that is not another one's too."""
-    names = {path: PurePath(path).name for path in paths}
-    return {path: name if list(names.values()).count(name) == 1 else path for path, name in names.items()}
 
 
 def _names(alike: Sequence[Mapping[str, Steps]], with_model: bool, varying: Iterable[str]) -> list[str]:
@@ -100,13 +83,35 @@ def subject(lines: Iterable[Line]) -> str:
 
 
 def data_notes(panels: Iterable[Panel]) -> list[str]:
-    """``h3, h4: 28 % subset of the data.``"""
+    """``h3, h4: 28 % subset of the data.``, and which series are named after the corpus of their pre-training."""
     tasks: dict[str, dict[str, None]] = defaultdict(dict)
-    for line in (line for panel in panels for line in panel.last.values()):
+    lines = [line for panel in panels for line in panel.last.values()]
+    corpora = sorted({line.series for line in lines if line.selection.config.get(CORPUS)}, key=series_place)
+    named = [f"Checkpoints, named after their corpus: {', '.join(corpora)}."] if corpora else []
+    for line in lines:
         note = line.selection.data_note
         if note:
             tasks[f"{note} of the data" if note.endswith("subset") else note][line.task] = None
-    return [f"{', '.join(names)}: {note}." for note, names in tasks.items()]
+    return [*named, *(f"{', '.join(names)}: {note}." for note, names in tasks.items())]
+
+
+def step_notes(panels: Iterable[Panel]) -> list[str]:
+    """What the last step is of checkpoints that are shown at it; nothing where all are of one step."""
+    steps = [(name, list(by_step)) for panel in panels for name, by_step in panel.series.items()]
+    notes = ["Checkpoints: at their last step."] if any(len(of_series) > 1 for _, of_series in steps) else []
+    last = {(series_place(name), name, of_series[-1]) for name, of_series in steps if of_series[-1] is not None}
+    if len({step for *_, step in last}) > 1:
+        shown = ", ".join(f"{name} {step_text(step)}" for _, name, step in sorted(last))
+        notes.append(f"Pre-training steps: {shown}.")
+    return notes
+
+
+def step_text(step: float) -> str:
+    """``0``, ``500``, ``20k``, ``1.5M``."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if step >= size:
+            return f"{step / size:g}{unit}"
+    return f"{step:g}"
 
 
 def seeds_text(selection: Selection, num_shown: int | None = None) -> str:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from analysis import figure_style as style
 from analysis.figure_curves import COLUMNS
-from analysis.figure_panels import Panel, data_notes, panels_of, seeds_of, seeds_text, subject, usual
+from analysis.figure_panels import Panel, data_notes, panels_of, seeds_of, seeds_text, step_text, subject, usual
 from analysis.tables import Line
 
 WIDE = 20  # from this ratio of the last step to the first above 0, the axis is logarithmic
@@ -111,14 +111,6 @@ def _scale(axes: Axes, steps: Sequence[int]) -> None:
     else:
         axes.xaxis.set(major_locator=MaxNLocator(MAX_TICKS, integer=True))
     axes.xaxis.set(major_formatter=FuncFormatter(lambda step, _: step_text(step)))
-
-
-def step_text(step: float) -> str:
-    """``0``, ``500``, ``20k``, ``1.5M``."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if step >= size:
-            return f"{step / size:g}{unit}"
-    return f"{step:g}"
 
 
 def _explained(panels: Sequence[Panel]) -> str:

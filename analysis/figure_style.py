@@ -1,7 +1,8 @@
-"""How all figures look: sizes for print, colours by init, titles, legends and footnotes.
+"""How all figures look: sizes for print, colours by init and corpus, titles, legends and footnotes.
 
-Inits differ in colour and lightness, and besides in line, marker and hatch, so that figures survive a photocopier.
-Colours are of Okabe and Ito's set for the colour-blind (https://jfly.uni-koeln.de/color/).
+They differ in colour and lightness, and besides in line, marker and hatch, so that figures survive a photocopier.
+Colours are of Okabe and Ito's set for the colour-blind (https://jfly.uni-koeln.de/color/), and of Paul Tol's
+(https://sronpersonalpages.nl/~pault/) where those are too few.
 """
 
 import math
@@ -19,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+
+from analysis.inits import series_place
 
 Item = TypeVar("Item")
 
@@ -64,9 +67,19 @@ STYLES = {
     "scratch": Style(color="#E69F00", line=(4, 1.5), marker="s", hatch="////"),
     "checkpoint": Style(color="#000000", line=(1.5, 1), marker="D", hatch="xxxx"),
 }
-OTHER = Style(color="#CC79A7", line=(8, 2), marker="v", hatch="\\\\\\\\")
 
-CHECKPOINTS = (  # of several
+CORPORA = {  # of the generated ones; others have theirs from OTHERS, by name
+    "uniform": Style(color="#999999", line=(1, 1), marker="X", hatch=".."),
+    "flat": Style(color="#56B4E9", line=(5, 1, 1, 1, 1, 1), marker="v", hatch="||||"),
+    "nested": Style(color="#882255", line=(3, 1), marker="D", hatch="xxxx"),
+}
+OTHERS = (
+    Style(color="#CC79A7", line=(8, 2), marker="P", hatch="\\\\\\\\"),
+    Style(color="#999933", line=(10, 1.5), marker="h", hatch="----"),
+    Style(color="#332288", line=(6, 2, 2, 2), marker="<", hatch="++++"),
+    Style(color="#661100", line=(2, 2), marker=">", hatch="oooo"),
+)
+CHECKPOINTS = (  # of several whose corpora are not known
     STYLES["checkpoint"],
     Style(color="#000000", line=(5, 1, 1, 1, 1, 1), marker="v", hatch="++++"),
     Style(color="#000000", line=(1, 2.5), marker="P", hatch="oooo"),
@@ -77,16 +90,19 @@ OUTLINE = (patheffects.withStroke(linewidth=2.4, foreground="white"),)  # keeps 
 
 
 def styles(series: Iterable[str]) -> dict[str, Style]:
-    """A style for each init, the same in every figure, in the order of STYLES.
+    """A style for each init and corpus, the same in every figure, in the order of the tables.
 
     Args:
-        series: inits, or those of several checkpoints, as ``checkpoint NAME``: these share a colour.
+        series: inits; corpora of checkpoints, and names of public ones; ``checkpoint NAME``, of several: these share a
+            colour.
     """
-    known = [*STYLES]
-    names = sorted(dict.fromkeys(series), key=lambda name: known.index(name) if name in known else len(known))
-    checkpoints = sorted(name for name in names if name.startswith("checkpoint "))
-    others = dict(zip(checkpoints, cycle(CHECKPOINTS), strict=False))
-    return {name: others.get(name) or STYLES.get(name, OTHER) for name in names}
+    names = sorted({*series}, key=series_place)
+    checkpoints = [name for name in names if name.startswith("checkpoint ")]
+    fixed = {**STYLES, **CORPORA}
+    others = [name for name in names if name not in fixed and name not in checkpoints]
+    fixed |= zip(checkpoints, cycle(CHECKPOINTS), strict=False)
+    fixed |= zip(others, cycle(OTHERS), strict=False)
+    return {name: fixed[name] for name in names}
 
 
 def line_handle(style: Style, label: str, *, marker: bool = False) -> Line2D:

@@ -144,7 +144,7 @@ def _apart(places: Sequence[Place]) -> Iterator[tuple[Place, str]]:
         if line := place.line:
             met = meeting[place.row[:-1]].values()
             names = [line.model] * any(len({other.model for other in lines}) > 1 for lines in met)
-            names += [line.selection.init] * any(len({other.selection.init for other in lines}) > 1 for lines in met)
+            names += [line.init] * any(len({other.init for other in lines}) > 1 for lines in met)
             phrases = [phrase(name, line.fields[name]) for name in varying[place.row[:-1]] if name in line.fields]
             yield place, ", ".join([*names, *phrases])
 

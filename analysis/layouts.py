@@ -14,7 +14,7 @@ from trainer.errors import UserError, near
 if TYPE_CHECKING:
     from analysis.tables import Split
 
-AUTO, SEARCH, VERDICT = "auto", "search", "verdict"
+AUTO, SEARCH, VERDICT, CORPORA = "auto", "search", "verdict", "corpora"
 CROSS = " x "  # between rows and columns
 
 
@@ -92,7 +92,7 @@ PAPER_LAYOUTS = {
         split="valid",
     ),
 }
-LAYOUTS = (AUTO, *PAPER_LAYOUTS, SEARCH, VERDICT)
+LAYOUTS = (AUTO, *PAPER_LAYOUTS, SEARCH, CORPORA, VERDICT)
 CHOSEN_AMONG = ("optimizer", "learning_rate", "seed")  # params that a selection chooses among, or averages over
 
 

@@ -1,12 +1,14 @@
 """The comparison as one list: a row for every group and init, as a sheet and on a terminal."""
 
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
 
-from analysis.pairs import pair_columns, points
+from analysis.inits import CHECKPOINT_STEP, OF_CHECKPOINTS
+from analysis.pairs import key, pair_columns, points
 from analysis.paper import PaperFigure
 from analysis.records import line_record
 from analysis.sheet import NONE, Column, Sheet
@@ -15,6 +17,7 @@ from analysis.terminal import fitting, open_console, small_table
 
 LEFT = frozenset({"task", "model", "mapping", "init", "metric", "optimizer", "setting", "data", "trouble"})
 FIELD_LABELS = {"num_epochs": "epochs", "max_train_examples": "train examples"}
+STEP_LABEL = "pre-training step"
 
 
 def percent(fraction: float | None, std: float | None = None) -> str:
@@ -65,8 +68,11 @@ def _rows(comparison: Comparison) -> list[dict[str, str]]:
     for line in comparison.lines:
         row = {"task": line.task, "model": line.model}
         for name in comparison.varying:
-            row[FIELD_LABELS.get(name, label(name))] = value_text(name, line.fields.get(name))
-        row["init"] = line.selection.init
+            if name != CHECKPOINT_STEP:
+                row[FIELD_LABELS.get(name, label(name))] = value_text(name, line.fields.get(name))
+        row["init"] = line.init
+        if CHECKPOINT_STEP in comparison.varying:
+            row[STEP_LABEL] = value_text(CHECKPOINT_STEP, line.fields.get(CHECKPOINT_STEP))
         if score == "test score":
             row["metric"] = f"{line.selection.metric} ↑"
         outcome = _outcome(line)
@@ -81,10 +87,11 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     A terminal's width is kept to; in a pipe nothing is wrapped or cut.
     """
     console = open_console(console)
-    rows = fitting([_terminal_row(line) for line in comparison.lines], console.width)
+    have_steps = CHECKPOINT_STEP in comparison.varying
+    rows = fitting([_terminal_row(line, with_step=have_steps) for line in comparison.lines], console.width)
     for _, group in groupby(zip(comparison.lines, rows, strict=True), key=lambda pair: _group_identity(pair[0])):
         of_group = list(group)
-        heading = _heading(of_group[0][0], comparison)
+        heading = _heading([line for line, _ in of_group], comparison)
         table = small_table([row for _, row in of_group], list(rows[0]), LEFT, widest=rows)
         console.print(*heading, table, "", sep="\n", crop=False)
     for note in comparison.notes:
@@ -92,15 +99,17 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 
 
 def _group_identity(line: Line) -> object:
-    return line.selection.config, line.selection.data_digest
+    """The same for lines that may stand in one table: checkpoints stand beside the other inits."""
+    return key(line.selection, OF_CHECKPOINTS)
 
 
-def _terminal_row(line: Line) -> dict[str, str]:
+def _terminal_row(line: Line, *, with_step: bool) -> dict[str, str]:
     """A line with the columns of the terminal's table, in order: narrower than the files' tables."""
     row, test = _outcome(line), line.pair.test if line.pair else None
     setting = f"{row['optimizer']} {row['learning rate']}" if row["optimizer"] != NONE else NONE
     return {
-        "init": line.selection.init,
+        "init": line.series,
+        **({"step": value_text(CHECKPOINT_STEP, line.fields.get(CHECKPOINT_STEP))} if with_step else {}),
         **{name: row[name] for name in ("test", "n", "valid")},
         "setting": setting,
         "paper": percent(line.paper.value / 100) if line.paper else NONE,
@@ -111,9 +120,12 @@ def _terminal_row(line: Line) -> dict[str, str]:
     }
 
 
-def _heading(line: Line, comparison: Comparison) -> list[Text]:
-    fields = {name: value for name, value in line.fields.items() if name != "data" or "data" in comparison.varying}
+def _heading(lines: Sequence[Line], comparison: Comparison) -> list[Text]:
+    first = lines[0]
+    left_out = {CHECKPOINT_STEP} & {*comparison.varying}  # it has a column
+    left_out |= {"data"} - {*comparison.varying}
+    fields = {name: value for line in lines for name, value in line.fields.items() if name not in left_out}
     return [
-        Text(f"{line.task}, {line.model}: {line.selection.metric} ↑", style="bold"),
+        Text(f"{first.task}, {first.model}: {first.selection.metric} ↑", style="bold"),
         Text(", ".join(phrase(name, value) for name, value in fields.items()), style="dim"),
     ]

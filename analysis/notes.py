@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 
+from analysis.inits import CHECKPOINT, series_place
 from analysis.paper import FRACTION, STOP_AT_LOSS
 from analysis.tables import LIMIT, Line, by_task, phrase
 from sweeps.recorded import BY_VALID
@@ -18,6 +19,7 @@ def explained(lines: Sequence[Line], names: Sequence[str]) -> list[str]:
     for task, of_task in tasks.items():
         notes += _data_notes(task, of_task)
     notes += choice_notes(lines, names)
+    notes += checkpoint_notes(lines)
     if "demo" in tasks:
         notes.append(
             "demo: a toy. Its data is generated and its tiny BERT was pre-trained for a moment: it says nothing about "
@@ -48,7 +50,7 @@ def name_of(line: Line, lines: Sequence[Line], varying: Iterable[str]) -> str:
         for name in varying
         if name in line.fields and len({other.fields.get(name) for other in of_task}) > 1
     ]
-    return f"{line.task} {line.selection.init}" + (f" ({', '.join(apart)})" if apart else "")
+    return f"{line.task} {line.init}" + (f" ({', '.join(apart)})" if apart else "")
 
 
 def score_notes(lines: Sequence[Line]) -> list[str]:
@@ -101,6 +103,13 @@ def _data_notes(task: str, lines: Sequence[Line]) -> list[str]:
     if any(line.paper and FRACTION in line.fields and STOP_AT_LOSS not in line.fields for line in lines):
         notes.append(f"{task}: not trained until the loss is near zero (stop_at_loss), as the paper did on 1% of it.")
     return notes
+
+
+def checkpoint_notes(lines: Iterable[Line]) -> list[str]:
+    """Where the checkpoints are that rows begin from."""
+    addresses = {line.series: line.selection.config.get(CHECKPOINT) for line in lines}
+    found = [f"{name} is {addresses[name]}" for name in sorted(addresses, key=series_place) if addresses[name]]
+    return [f"Checkpoints: {'; '.join(found)}."] if found else []
 
 
 def choice_notes(lines: Sequence[Line], names: Sequence[str]) -> list[str]:

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from analysis.bootstrap import NUM_RESAMPLES, WEIGHTED, Bootstrap, bootstrap
+from analysis.inits import OF_CHECKPOINTS
 from analysis.predictions import Predictions
 from analysis.select import SeedRun, Selection
 from analysis.sheet import NONE
 from analysis.statistics import PairedTest, holm, paired_test
 
 BASELINE = "scratch"
-# Settings that only trials of one init or mapping have: they do not keep two trials apart.
-OF_CHECKPOINTS = ("params.checkpoint", "params.checkpoint_step")
-OF_MAPPINGS = ("mapping", "params.shift_by")
+OF_MAPPINGS = ("mapping", "params.shift_by")  # settings of mappings: another mapping has others
 
 Read = Callable[[str], Predictions | None]  # run id -> its predictions
 

@@ -5,11 +5,12 @@ from pathlib import PurePath
 
 from analysis import paper
 from analysis.grid_table import PAIR_NOTE, Mean, Place, Words, grid_sheet
+from analysis.inits import INIT_ORDER
 from analysis.layouts import PaperLayout
 from analysis.notes import common, explained, name_of
 from analysis.pairs import Pair, pair_notes
 from analysis.paper import FRACTION, PaperFigure, setting_of
-from analysis.select import INIT_ORDER, Selection
+from analysis.select import Selection
 from analysis.sheet import Sheet
 from analysis.tables import Line, by_task, differing, lines_of
 
@@ -85,7 +86,7 @@ def _places(layout: PaperLayout, lines: Iterable[Line], columns: Sequence[str]) 
     """Ours, and the paper's where we have none, in the order of the rows."""
     ours = [
         Place(
-            row=(setting_of(line.selection.config), _model(line), line.selection.init),
+            row=(setting_of(line.selection.config), _model(line), line.init),
             column=line.task,
             metric=line.selection.metric,
             line=line,

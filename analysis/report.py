@@ -7,8 +7,10 @@ from functools import partial
 
 import pandas as pd
 
+from analysis.corpora_table import beside_checkpoints, corpora_sheet
 from analysis.cross_table import Told, cross_sheet, tell_apart
-from analysis.layouts import AUTO, PAPER_LAYOUTS, SEARCH, VERDICT, Cross, check_fields
+from analysis.inits import with_corpora
+from analysis.layouts import AUTO, CORPORA, PAPER_LAYOUTS, SEARCH, VERDICT, Cross, check_fields
 from analysis.listing import comparison_sheet
 from analysis.pairs import Pair, pair_notes, pair_up
 from analysis.paper_table import columns_of, paper_sheet, shown, tasks_of
@@ -65,6 +67,7 @@ def build(
     recorded = sorted({*trials["task"].dropna(), *expected["task"].dropna()})
     of_paper = tasks_of(PAPER_LAYOUTS[layout]) if layout in PAPER_LAYOUTS else set()
     wanted = [one_of("tasks", task, sorted({*recorded, *of_paper})) for task in tasks or recorded]
+    trials, expected = with_corpora(trials, expected)  # which trials that are not wanted may know
     trials, expected = (frame[frame["task"].isin(wanted)] for frame in (trials, expected))
     if isinstance(layout, Cross):
         check_fields(layout, [name.removeprefix(UNLISTED) for name in config_columns(trials)])
@@ -72,6 +75,8 @@ def build(
     selections = select(trials, expected, select_by)
     if layout in PAPER_LAYOUTS:
         return _paper(store, layout, selections, tasks)
+    if layout == CORPORA:
+        return _corpora(store, selections)
     if layout == SEARCH:
         selections = searched(selections)
         return Report(sheets=tuple(search_sheets(selections)), selections=tuple(selections))
@@ -96,6 +101,13 @@ def _paper(store: Store, name: str, selections: Sequence[Selection], tasks: Sequ
     pairs = _pairs(store, [selection for selection in chosen if selection.config["task"] in columns])
     sheet = paper_sheet(layout, chosen, pairs, tasks=tasks, left_out=sorted(others))
     return Report(sheets=(sheet,), selections=tuple(chosen))
+
+
+def _corpora(store: Store, selections: Sequence[Selection]) -> Report:
+    shown = beside_checkpoints(selections)
+    left_out = {selection.config["task"] for selection in selections} - {one.config["task"] for one in shown}
+    sheet = corpora_sheet(shown, _pairs(store, shown), sorted(left_out))
+    return Report(sheets=(sheet,), selections=tuple(shown))
 
 
 def _pairs(store: Store, selections: Sequence[Selection]) -> list[Pair]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from analysis.listing import percent
-from analysis.notes import choice_notes, common
+from analysis.notes import checkpoint_notes, choice_notes, common
 from analysis.records import number, selection_record
 from analysis.select import Selection, Setting
 from analysis.sheet import NONE, Column, Sheet
@@ -50,7 +50,7 @@ def _same_group(line: Line, other: Line) -> bool:
 
 def _title(line: Line, varying: Sequence[str]) -> str:
     apart = [phrase(name, line.fields[name]) for name in varying if name in line.fields]
-    return ", ".join([line.task, line.model, *apart, line.selection.init])
+    return ", ".join([line.task, line.model, *apart, line.init])
 
 
 def _sheet(line: Line, title: str, group: Sequence[Line], varying: Sequence[str]) -> Sheet:
@@ -69,7 +69,12 @@ def _sheet(line: Line, title: str, group: Sequence[Line], varying: Sequence[str]
         title=f"{title}: mean {selection.by.removesuffix('/score')} {selection.metric} ↑ by learning rate",
         columns=(Column(name="optimizer", align="left"), *(Column(name=f"{rate:g}") for rate in rates)),
         rows=rows,
-        notes=(*_notes(line, group), *common({line.task: [line]}, ("data",)), *choice_notes([line], [title])),
+        notes=(
+            *_notes(line, group),
+            *common({line.task: [line]}, ("data",)),
+            *choice_notes([line], [title]),
+            *checkpoint_notes([line]),
+        ),
         records=tuple(_record(line, setting) for setting in selection.tried),
         incomplete=incomplete([line]),
     )

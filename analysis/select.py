@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.inits import INIT_ORDER, OF_CHECKPOINTS, place, with_corpora
 from analysis.store import AXES, config_columns
 from sweeps.recorded import BY_TRAIN, BY_VALID, CRITERIA
 from trainer.errors import one_of
 
 SETTING = ["optimizer", "learning_rate"]
 STATES = ("finished", "diverged", "failed", "running", "missing")
-INIT_ORDER = ("pretrained", "reinit-embeddings", "scratch")  # others follow, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Selection:
 
 
 def select(trials: pd.DataFrame, expected: pd.DataFrame, by: str | None = None) -> list[Selection]:
-    """One Selection for every group and init, in the order of task, model, the other settings, and init.
+    """One Selection for every group and init, in the order of task, model, the other settings, init and checkpoint.
 
     Args:
         trials: as :func:`analysis.store.read_trials` returns them.
@@ -123,6 +123,7 @@ def cells_with_state(trials: pd.DataFrame, expected: pd.DataFrame, by: str | Non
     diverged, if there is one with the score that the choice is by, else the newest. A trial that ended before it
     recorded its params has no cell; the cell that it was to be counts as missing.
     """
+    trials, expected = with_corpora(trials, expected)
     settled = trials["outcome"].isin(["finished", "diverged"])
     lost = (trials["outcome"] == "finished") & trials["valid/score"].isna()
     state = trials["outcome"].where(settled & ~lost, "failed")
@@ -280,7 +281,11 @@ def best(settings: list[Setting]) -> Setting | None:
 
 def _place(selection: Selection) -> tuple[Any, ...]:
     """Where a selection stands in a table."""
-    settings = tuple((value is None, str(type(value)), value or 0) for value in selection.config.values())
+    settings = tuple(
+        (value is None, str(type(value)), value or 0)
+        for name, value in selection.config.items()
+        if name not in OF_CHECKPOINTS
+    )
     known = selection.init in INIT_ORDER
     position = INIT_ORDER.index(selection.init) if known else len(INIT_ORDER)
-    return settings, selection.data_digest, position, selection.init
+    return settings, selection.data_digest, position, selection.init, place(selection.config)

@@ -47,6 +47,7 @@ FACT_TYPES = {
     "data_digest": "str",
 }
 METRICS = (*recorded.CRITERIA, "test/score")  # columns even where no trial has logged them yet
+CORPUS_PARAM = "corpus"  # of a checkpoint: recorded as a tag, and a setting like the params beside it
 AXES = ("init", "optimizer", "learning_rate", "seed")  # what may differ between the cells of a comparison
 ALL = "all"  # the param that stands for None
 UNLISTED = "params."
@@ -188,6 +189,7 @@ def config_columns(frame: pd.DataFrame) -> list[str]:
 def _trial_row(run: RecordedRun) -> dict[str, Any]:
     """A run as plain values; its params, still text, and its metrics in dictionaries of their own, by name."""
     tags, params = _plain(run.tags), dict(sorted(_plain(run.params).items()))
+    corpus = {CORPUS_PARAM: tags[recorded.CORPUS]} if tags.get(recorded.CORPUS) and "checkpoint" in params else {}
     return {
         "run_id": run.run_id,
         "experiment_id": run.experiment_id,
@@ -199,7 +201,7 @@ def _trial_row(run: RecordedRun) -> dict[str, Any]:
         "data_note": tags.get(recorded.DATA_NOTE, ""),
         "data_digest": tags.get(recorded.DATA_DIGEST, ""),
         "start_time": run.start_time,
-        "params": _sound({n: t for n, t in params.items() if not n.startswith(recorded.PREFIX)}),
+        "params": _sound({n: t for n, t in params.items() if not n.startswith(recorded.PREFIX)}) | corpus,
         "metrics": dict(sorted(run.metrics.items())),
     }
 

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
+from analysis.inits import CHECKPOINT, CHECKPOINT_STEP, CORPUS, FROM_CHECKPOINT, init_names
 from analysis.paper import FRACTION, PaperFigure, paper_figure, setting_of
 from analysis.select import STATES, Selection, trouble
 from analysis.sheet import NONE
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.pairs import Pair
 
 Split = Literal["test", "valid"]
+SAID_BY_NAMES = ("task", "model", CHECKPOINT, CORPUS)
 LIMIT = "max_train_examples"  # the setting whose None says something: all of them
 
 
@@ -29,6 +31,7 @@ class Line:
 
     Attributes:
         model: the model's last path part, or all of it where that would name two models alike.
+        init, series: what the trials began from, as :class:`analysis.inits.InitName` has it.
         split: whose scores these are.
         mean: over the seeds behind it; None where there are none, or one of them lacks its score.
         std: sample standard deviation (ddof 1); None below two seeds.
@@ -39,6 +42,8 @@ class Line:
     selection: Selection
     task: str
     model: str
+    init: str
+    series: str
     split: Split
     mean: float | None
     std: float | None
@@ -57,7 +62,7 @@ class Line:
         rest = {
             name: value
             for name, value in self.selection.config.items()
-            if name not in ("task", "model") and (value is not None or name == LIMIT)
+            if name not in SAID_BY_NAMES and (value is not None or name == LIMIT)
         }
         if FRACTION in rest and rest.get(LIMIT) is None:
             rest.pop(LIMIT, None)  # "all" would be wrong beside it
@@ -113,11 +118,12 @@ def lines_of(
     pairs: "Iterable[Pair]" = (),
 ) -> list[Line]:
     """A line for each selection, with the paper's figure from the tables given, or from those of test scores."""
+    inits = init_names(selections)
     models = _short_names({selection.config["model"] for selection in selections})
     tasks = _short_names({selection.config["task"] for selection in selections})
     paired = {id(pair.first): pair for pair in pairs}
     lines = []
-    for selection in selections:
+    for selection, init in zip(selections, inits, strict=True):
         config = selection.config
         value, spread = mean_and_std([getattr(run, split) for run in selection.runs])
         figure = paper_figure(config["task"], selection.init, setting_of(config), config["model"], sources)
@@ -127,6 +133,8 @@ def lines_of(
             selection=selection,
             task=tasks[config["task"]],
             model=models[config["model"]],
+            init=init.text,
+            series=init.series,
             split=split,
             mean=value,
             std=spread,
@@ -159,15 +167,22 @@ def differing(groups: Iterable[Sequence[Line]]) -> tuple[str, ...]:
     """The fields in which lines of a same group differ.
 
     A param that is recorded only where it is not the default differs from its absence; a setting that plays no part in
-    a model, such as a mapping of k-mer counts, does not differ from others' values.
+    a model, such as a mapping of k-mer counts, or in an init, such as the step of a checkpoint, does not differ from
+    others' values.
     """
     names: dict[str, None] = {}
     for lines in groups:
         for name in dict.fromkeys(name for line in lines for name in line.fields):
-            values = {line.fields.get(name) for line in lines if name in line.fields or name.startswith(UNLISTED)}
+            values = {line.fields.get(name) for line in lines if name in line.fields or _has_default(line, name)}
             if len(values) > 1:
                 names[name] = None
     return tuple(names)
+
+
+def _has_default(line: Line, field: str) -> bool:
+    """Whether a field that a line does not have stands for a default."""
+    plays_a_part = field != CHECKPOINT_STEP or line.selection.init == FROM_CHECKPOINT
+    return field.startswith(UNLISTED) and plays_a_part
 
 
 def value_text(field: str, value: Any) -> str:
@@ -185,6 +200,8 @@ def phrase(field: str, value: Any) -> str:
             return f"{text} train examples"
         case "params.train_fraction" if value is not None:
             return f"{100 * float(value):g}% of the train examples"
+        case "params.checkpoint_step":
+            return f"pre-training step {text}"
         case "params.separator":
             return f"separator {text!r}"
         case _:

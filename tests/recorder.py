@@ -35,6 +35,11 @@ def text_of(value: object) -> str:
     return "all" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def checkpoint_params(address: str, step: int | None) -> dict[str, Any]:
+    """The params of a trial that begins from a checkpoint."""
+    return {"checkpoint": address} | ({} if step is None else {"checkpoint_step": step})
+
+
 Scores = tuple[float, ...]  # valid, test, and train where it plays a part
 
 
@@ -54,8 +59,15 @@ class Recorder:
         digest: str = "0123456789abcdef",
         metric: str = "accuracy",
         select_by: str | None = None,
+        checkpoints: Sequence[tuple[str, int | None]] = (),
+        corpora: Mapping[str, str] | None = None,
     ) -> None:
-        """Of a model that is not trained in steps, optimizers and learning rates are ``()``."""
+        """Of a model that is not trained in steps, optimizers and learning rates are ``()``.
+
+        Args:
+            checkpoints: from which trials of init ``checkpoint`` begin: address and step.
+            corpora: address -> what its trials record as its corpus; nothing where it is not in here.
+        """
         self.client, self.experiment, self.base = MlflowClient(), experiment, base
         axes = {
             "seed": tuple(range(seeds)),
@@ -67,15 +79,27 @@ class Recorder:
         self.facts = {recorded.METRIC: metric, recorded.DATA_NOTE: note, recorded.DATA_DIGEST: digest}
         tags = {**self.facts, recorded.KIND: "sweep", **({recorded.SELECT_BY: select_by} if select_by else {})}
         self.run_id = self.client.create_run(experiment, start_time=next(START), tags=tags).info.run_id
-        cells = [dict(zip(self.axes, map(text_of, values), strict=True)) for values in product(*self.axes.values())]
+        self.checkpoints, self.corpora = checkpoints, corpora or {}
+        cells = [{name: text_of(value) for name, value in point.items()} for point in self.points()]
         shared = {name: text_of(value) for name, value in base.items()}
         self.client.log_dict(self.run_id, {"shared": shared, "cells": cells}, recorded.CELLS)
+
+    def points(self) -> list[dict[str, Any]]:
+        """The grid; of init ``checkpoint`` a point for each checkpoint."""
+        points = []
+        for values in product(*self.axes.values()):
+            point = dict(zip(self.axes, values, strict=True))
+            of_init = self.checkpoints if point["init"] == "checkpoint" else ()
+            points += [{**point, **checkpoint_params(*checkpoint)} for checkpoint in of_init] or [point]
+        return points
 
     def trial(self, outcome: str, scores: Scores | None = None, **point: Any) -> str:
         """One trial at a point of the grid (the first one, but for what is given); returns its run id."""
         config = {**self.base, **{name: values[0] for name, values in self.axes.items()}, **point}
         tags = {**self.facts, recorded.KIND: "trial", recorded.PARENT: self.run_id, recorded.CELL: repr(config)}
         tags[recorded.MEMBER + self.run_id] = "true"
+        if corpus := self.corpora.get(config.get("checkpoint", "")):
+            tags[recorded.CORPUS] = corpus
         run_id = self.client.create_run(self.experiment, start_time=next(START), tags=tags).info.run_id
         texts = {name: text_of(value) for name, value in config.items()}
         names = ("valid/score", "test/score", "train/score")
@@ -94,8 +118,7 @@ class Recorder:
 
     def all_trials(self, scores: Scores) -> None:
         """Every cell of the grid, finished; each seed above 0 scores one point more on test."""
-        for values in product(*self.axes.values()):
-            point = dict(zip(self.axes, values, strict=True))
+        for point in self.points():
             self.trial("finished", (scores[0], scores[1] + 0.01 * point["seed"]), **point)
 
 

@@ -190,6 +190,16 @@ def test_several_checkpoints_are_told_apart_by_line_and_marker(experiment: str) 
     assert first.get_marker() != second.get_marker()
 
 
+def test_losses_are_those_of_a_checkpoints_last_step_and_the_figure_says_so(experiment: str) -> None:
+    for step, num_steps in ((0, 60), (500, 80)):
+        base = {**BERT, "checkpoint": "/pre", "checkpoint_step": step}
+        train(Recorder(experiment, base=base, inits=("checkpoint",)), "checkpoint", 0, num_steps)
+    figure = drawn(experiment)["training-loss"]
+    (line,) = figure.axes[0].lines
+    assert xs(line)[-1] == 80
+    assert "Checkpoints: at their last step." in footnotes(figure)
+
+
 def test_valid_scores_on_part_of_the_data_are_those_of_every_evaluation(experiment: str) -> None:
     base = {**BERT, "task": "mrpc", "mapping": "shift", "train_fraction": 0.01}
     recorder = Recorder(experiment, base=base, seeds=2, metric="f1")

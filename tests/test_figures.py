@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from mlflow import MlflowClient
 
 from analysis.figure_grid import COLORS, EMPTY, ink_on
-from analysis.figure_style import STYLES
+from analysis.figure_style import CORPORA, OTHERS, STYLES, styles
 from analysis.figures import draw, save
 from tests.drawings import BERT, SEARCH, bars, drawn, log, losses, train
 from tests.recorder import Recorder, selections
@@ -50,6 +50,20 @@ def test_inits_differ_for_the_colour_blind_in_grey_and_without_any_colour() -> N
         assert one.line != other.line
         assert one.marker != other.marker
         assert one.hatch != other.hatch
+
+
+def test_corpora_differ_in_colour_and_without_it_from_each_other_and_from_inits() -> None:
+    inits = [STYLES[init] for init in ("pretrained", "reinit-embeddings", "scratch")]
+    for one, other in combinations([*inits, *CORPORA.values(), *OTHERS], 2):
+        assert one.color != other.color
+        assert one.line != other.line
+        assert one.marker != other.marker
+        assert one.hatch != other.hatch
+
+
+def test_a_generated_corpus_looks_the_same_whichever_others_there_are() -> None:
+    alone = styles(["nested"])["nested"]
+    assert styles(["english", "flat", "nested", "scratch", "uniform"])["nested"] == alone
 
 
 def test_numbers_on_any_colour_of_a_cell_have_the_contrast_that_small_text_needs() -> None:
