@@ -99,39 +99,42 @@ except SystemExit as end:
     assert "(default: " in done.stdout
 
 
+def mlflow_run(folder: Path, entry_point: str, **parameters: object) -> subprocess.CompletedProcess[str]:
+    """Runs an entry point with a SQLite store in the folder."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "POLYMATH_DATA": f"{folder}/cache"}
+    given = [word for key, value in parameters.items() for word in ("-P", f"{key}={value}")]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry_point, "--env-manager", "local", *given]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_mlflow_run_pretrains_and_sweeps_over_the_steps(dna_files: Path, tiny_model: Path, tmp_path: Path) -> None:
+    steps = {"num_steps": 2, "checkpoint_steps": "0,1", "batch_size": 4, "max_length": 16}
+    done = mlflow_run(tmp_path, "pretrain", corpus="nested", model=tiny_model, **steps)
+    assert done.returncode == 0, done.stderr
+    (checkpoints,) = set(re.findall(r"runs:/\w+/checkpoints", done.stdout))
+    asked = {"task": "splice", "data_dir": dna_files, "num_epochs": 1, "seeds": 1, "learning_rates": "1e-3"}
+    done = mlflow_run(tmp_path, "sweep", grid="steps", model=f"{checkpoints}/step-2", checkpoint=checkpoints, **asked)
+    assert done.returncode == 0, done.stderr
+    assert "4 trials" in done.stdout and len(re.findall(r"^ *nested +\d", done.stdout, re.MULTILINE)) == 3, done.stdout
+
+
 def test_mlflow_run_trains_a_sweep_and_a_trial_and_compares(dna_files: Path, tiny_model: Path, tmp_path: Path) -> None:
     """From a raw file to a table in a fresh SQLite store, through the project's face."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-
-    def mlflow_run(entry_point: str, **parameters: object) -> subprocess.CompletedProcess[str]:
-        given = [word for key, value in parameters.items() for word in ("-P", f"{key}={value}")]
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "run",
-            str(ROOT),
-            "-e",
-            entry_point,
-            "--env-manager",
-            "local",
-            *given,
-        ]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
     asked: dict[str, object] = {"task": "splice", "data_dir": dna_files, "model": tiny_model, "num_epochs": 1}
-    done = mlflow_run("sweep", **asked, grid="compare", inits="scratch", seeds=1)
+    done = mlflow_run(tmp_path, "sweep", **asked, grid="compare", inits="scratch", seeds=1)
     assert done.returncode == 0, done.stderr
     assert "splice compare tiny-bert: 1 trial" in done.stdout and "accuracy ↑" in done.stdout
-    done = mlflow_run("train", **asked, init="scratch", learning_rate="1e-4")
+    done = mlflow_run(tmp_path, "train", **asked, init="scratch", learning_rate="1e-4")
     assert done.returncode == 0, done.stderr
     assert "finished, test/score " in done.stdout
-    done = mlflow_run("compare", tasks="splice", layout="init,learning_rate x task", output=tmp_path / "tables")
+    done = mlflow_run(
+        tmp_path, "compare", tasks="splice", layout="init,learning_rate x task", output=tmp_path / "tables"
+    )
     assert done.returncode == 0, done.stderr
     files = {path.name for path in (tmp_path / "tables").iterdir() if path.is_file()}
     assert {Path(name).suffix for name in files} == {".md", ".csv", ".tex", ".html"}
     assert "1e-05" in done.stdout and "0.0001" in done.stdout, "a name with blanks reaches the command whole"
-    done = mlflow_run("sweep", task="spilce")
+    done = mlflow_run(tmp_path, "sweep", task="spilce")
     assert done.returncode != 0
     assert "error: task: unknown value 'spilce'" in done.stderr and "did you mean 'splice'?" in done.stderr

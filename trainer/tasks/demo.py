@@ -1,6 +1,6 @@
 """The demonstration: a generated task, small enough to be learned in seconds on a laptop, with a planted pattern.
 
-The pattern is nesting, the structure on which ``python -m trainer.pretrain`` pre-trains its model. So the demo shows
+The pattern is nesting, the structure on which ``python -m trainer.demo`` pre-trains its model. So the demo shows
 what a transfer looks like where there is something to transfer; it is not evidence about text or about biology.
 """
 
