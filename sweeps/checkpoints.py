@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sweeps.connection import QUIET, current_uri, shown
+from sweeps.connection import QUIET, current_uri, impatient, shown
 from sweeps.provenance import without_secrets
 from trainer import checkpoints
 from trainer.checkpoints import (
@@ -24,7 +24,7 @@ from trainer.checkpoints import (
 )
 from trainer.config import TrialConfig
 from trainer.errors import UserError, first_line
-from trainer.models import find_model, provide_model
+from trainer.models import TOKENIZER_FILES, find_model, provide_model, read_vocabulary
 
 WEIGHTS = {SINGLE_FILE, INDEX_FILE}
 CONFIG_FILE = "config.json"
@@ -45,7 +45,8 @@ def fetch_model(model: str) -> None:
         return
     _check_uri("model", model)
     tracking_uri = current_uri()
-    names = _listed("model", model, tracking_uri)
+    with impatient():
+        names = _listed("model", model, tracking_uri)
     if CONFIG_FILE not in names and (steps := _steps(names)):
         last = f"{model.rstrip('/')}/{steps[max(steps)]}"
         raise UserError(f"model: {model!r} has a folder for each step; give one of them, e.g. {last}")
@@ -69,7 +70,24 @@ def check_checkpoint(config: TrialConfig, tracking_uri: str) -> None:
     else:
         folder = find_checkpoint(config.checkpoint, config.checkpoint_step)
         found, settings = str(folder), _read_object(folder / CONFIG_FILE)
-    check_widths(settings, found, find_model(config.model, needs_weights=False))
+    model = find_model(config.model, needs_weights=False)
+    check_widths(settings, found, model)
+    if config.definition.is_text:
+        _check_vocabulary(checkpoint_folder(config, tracking_uri), found, model)
+
+
+def _check_vocabulary(checkpoint: Path | None, found: str, model: Path) -> None:
+    """Refuses, for a text, weights that were trained with other tokens than the model's."""
+    names = {path.name for path in checkpoint.iterdir()} if checkpoint else set()
+    if checkpoint is None or CONFIG_FILE not in names or not names.intersection(TOKENIZER_FILES):
+        return
+    theirs, ours = read_vocabulary(checkpoint).tokens, read_vocabulary(model).tokens
+    if theirs != ours:
+        odd = sum(one != other for one, other in zip(theirs, ours, strict=False)) + abs(len(theirs) - len(ours))
+        raise UserError(
+            f"checkpoint: {found} was trained with another vocabulary than the model's ({odd:,} tokens differ), and "
+            "the task is text; give that very folder as model"
+        )
 
 
 def checkpoint_folder(config: TrialConfig, tracking_uri: str, home: Path | None = None) -> Path | None:

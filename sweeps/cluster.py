@@ -151,7 +151,7 @@ def ray_nodes(
 
     Args:
         more: of the environment in which Ray is started here.
-        is_whole: whether it is started with the processes that a sweep can do without.
+        is_whole: whether it has the processes that a sweep can do without, and shows what workers print.
 
     Yields:
         The machines as Ray describes them, and whether Ray is left with the block.
@@ -243,7 +243,7 @@ def _connect(address: str | None, *, is_whole: bool = False) -> None:
     """
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": is_whole, "logging_level": logging.ERROR}
     if address is None:
         with nullcontext() if is_whole else only_needed_processes():
             ray.init(address="local", include_dashboard=False, **quiet)

@@ -32,7 +32,7 @@ def patiently(action: Callable[[], Result], say: Callable[[str], None]) -> Resul
                 raise
             if wait == FIRST_WAIT_S:
                 reason = without_secrets(first_line(root_cause(error)))
-                say(f"the tracking store does not answer ({reason}); waiting for it, training goes on meanwhile")
+                say(f"the tracking store does not answer ({reason}); waiting for it")
         else:
             if wait > FIRST_WAIT_S:
                 say("the tracking store answers again")

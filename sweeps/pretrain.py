@@ -20,7 +20,7 @@ from sweeps.connection import LAST_TRY, answering, client, current_uri, impatien
 from sweeps.heartbeat import BEAT_S, LEASE_S, Heartbeat, Watch, heartbeat_of_now
 from sweeps.ledger import OPEN, CellRun, cell_runs
 from sweeps.pretrain_group import check_group, train_in_group
-from sweeps.pretrain_worker import CHECKPOINTS, Job, train
+from sweeps.pretrain_worker import CHECKPOINTS, Job, clear_states, train
 from sweeps.provenance import provenance_files, provenance_tags
 from sweeps.tracking import find_experiment
 from trainer.commandline import parse, run, setting
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from trainer.pretraining.corpus import Corpus
+
+RUNS_ALREADY = "corpus: this pre-training runs already, in run {}; wait for it, or stop it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Settings(PretrainConfig):
         for name in ("num_workers", "num_threads"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
-        check_group(self.num_workers, self.micro_batch_size or self.batch_size)
+        check_group(self.num_workers, self)
 
     @property
     def config(self) -> PretrainConfig:
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         program="python -m sweeps.pretrain",
         description="Pre-train a masked language model on a corpus, recorded in MLflow.",
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half written is put away
     config = settings.config
     fetch_model(config.model)
     corpus, folder = open_corpus(config)
@@ -90,10 +93,12 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(
                 f"learning_rate: {config.learning_rate} diverged before, in run {before.run_id}; give another"
             )
+        clear_states(store, before.run_id)
         print(f"done already, in run {before.run_id} of {shown(uri)}; {how_to_use(config, before.run_id)}")
         return 0
     with answering(uri), impatient():
         run_id = taken_up(store, before) if before else new_run(store, experiment_id, config, corpus, key, given)
+        give_way(store, experiment_id, key, run_id)
     print(f"{config.corpus_name}: {corpus.about}")
     print(f"{'goes on' if before else 'recorded'} in run {run_id} of {shown(uri)}", flush=True)
     job = Job(config=config, tracking_uri=uri, run_id=run_id, num_threads=settings.num_threads or os.cpu_count() or 1)
@@ -109,21 +114,32 @@ def main(arguments: Sequence[str]) -> int:
 @contextmanager
 def _closing(store: "MlflowClient", run_id: str) -> Iterator[None]:
     """Ends the run as KILLED by SIGTERM or Ctrl-C, and says how to go on; no error leaves it open."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter is Ray Train's answer to Ctrl-C
         with suppress(Exception), impatient(LAST_TRY):
             store.set_terminated(run_id, "KILLED")
         print("stopped; to go on from the last step that was kept, run the same command", flush=True)
-        raise
+        raise KeyboardInterrupt from None
     except BaseException:
         with suppress(Exception), impatient(LAST_TRY):
             if store.get_run(run_id).info.status in OPEN:
                 store.set_terminated(run_id, "FAILED")
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+def give_way(store: "MlflowClient", experiment_id: str, key: str, run_id: str) -> None:
+    """Of two that open a run for the same pre-training at once, the later one gives way.
+
+    Raises:
+        UserError: when that is this one; its run is deleted.
+    """
+    for other in cell_runs(store, experiment_id, key):  # oldest first
+        if other.run_id == run_id:
+            return
+        if other.is_open and _lives(store, other.run_id):
+            store.delete_run(run_id)
+            raise UserError(RUNS_ALREADY.format(other.run_id))
 
 
 def taken_up(store: "MlflowClient", before: CellRun) -> str:
@@ -161,7 +177,7 @@ def find_run(store: "MlflowClient", experiment_id: str, key: str) -> CellRun | N
         return done[-1]
     for found in runs:
         if found.is_open and _lives(store, found.run_id):
-            raise UserError(f"corpus: this pre-training runs already, in run {found.run_id}; wait for it, or stop it")
+            raise UserError(RUNS_ALREADY.format(found.run_id))
     return runs[-1] if runs else None
 
 

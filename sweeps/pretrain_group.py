@@ -8,24 +8,23 @@ from sweeps.cluster import credentials, own_address, ray_nodes
 from sweeps.connection import take_settings, users_settings
 from sweeps.pretrain_worker import Job, train
 from trainer.errors import UserError
+from trainer.pretraining.config import PretrainConfig
 
 MAX_FAILURES = 3  # of a worker or its machine; each time all go on from the last step that was kept
 REFUSED = "refused"  # what a worker reports when a user's mistake ends it: to try again would be in vain
 
 
-def check_group(num_workers: int | None, num_sequences: int) -> None:
+def check_group(num_workers: int | None, config: PretrainConfig) -> None:
     """Refuses a group of which some would have nothing to do.
-
-    Args:
-        num_sequences: that go through the model at once.
 
     Raises:
         UserError: when there are fewer sequences than processes.
     """
-    if (num_workers or 1) > num_sequences:
+    least = config.smallest_micro_batch
+    if (num_workers or 1) > least:
         raise UserError(
-            f"num_workers: {num_workers} is not allowed, {num_sequences} sequences go through the model at once; give "
-            "at most as many, or a larger batch_size or micro_batch_size"
+            f"num_workers: {num_workers} is not allowed, as few as {least} sequences go through the model at once; "
+            "give at most as many, or another batch_size or micro_batch_size"
         )
 
 
@@ -43,7 +42,7 @@ def train_in_group(job: Job, num_workers: int | None, ray_address: str | None) -
         number, kind = num_workers or max(1, counts["GPU"]), "GPU" if counts["GPU"] else "CPU"
         if number > counts[kind]:
             raise UserError(f"num_workers: {number} asked for, but there are {counts[kind]} {kind}s; ask for as many")
-        check_group(number, job.config.micro_batch_size or job.config.batch_size)
+        check_group(number, job.config)
 
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import FileInfo
 
+    from trainer.pretraining.corpus import Corpus
     from trainer.pretraining.group import Group
     from trainer.pretraining.pretraining import Pretraining
 
@@ -58,22 +60,35 @@ def train(job: Job, group: "Group | None" = None, device: str | None = None) -> 
     store, config = client(job.tracking_uri), job.config
     group = group or ALONE
     fetch_model(config.model)
-    with group.one_first():
-        corpus, folder = open_corpus(config)
+    corpus, folder = _opened_corpus(config, group)
     pretraining = Pretraining(
         config, corpus, folder, SilentLogger(), device=device, num_threads=job.num_threads, group=group
     )
     journal = _restore(store, job, pretraining)
     if pretraining.step and not group.rank:
         print(f"after step {pretraining.step:,}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="polymath-pretrain-") as temporary:
+    try:
+        if group.rank:
+            deque(pretraining, maxlen=0)
+            return
+        with tempfile.TemporaryDirectory(prefix="polymath-pretrain-") as temporary:
+            _train_and_record(store, job, pretraining, journal, Path(temporary))
+    except DivergedError as error:
+        raise UserError(f"learning_rate: {config.learning_rate} is not allowed here: {error}") from None
+
+
+def _opened_corpus(config: PretrainConfig, group: "Group") -> "tuple[Corpus, Path]":
+    """The corpus and its tokenizer's folder; where one process of the group cannot open it, all say why."""
+    refusal = ""
+    with group.one_first():
         try:
-            if group.rank:
-                deque(pretraining, maxlen=0)
-            else:
-                _train_and_record(store, job, pretraining, journal, Path(temporary))
-        except DivergedError as error:
-            raise UserError(f"learning_rate: {config.learning_rate} is not allowed here: {error}") from None
+            opened = open_corpus(config)
+        except UserError as error:
+            refusal = str(error)
+    for said in group.gathered(refusal):
+        if said:
+            raise UserError(said)
+    return opened
 
 
 def _train_and_record(
@@ -83,7 +98,7 @@ def _train_and_record(
 
     logger = TrialLogger(store, lambda: _opened(store, job.run_id), spool_folder("pretrain"), journal=journal)
     pretraining.logger = logger
-    with _recorded(logger):
+    with _recorded(logger, is_alone=pretraining.group.size == 1):
         for stop in pretraining:
             logger.check()
             print(line_of(pretraining, stop), flush=True)
@@ -91,13 +106,16 @@ def _train_and_record(
                 _keep(store, job.run_id, pretraining, logger.journal(), temporary)
         logger.end("finished")
         logger.wait(None)
-    for path in _states(store, job.run_id).values():
-        _delete(store, job.run_id, path)
+    clear_states(store, job.run_id)
 
 
 @contextmanager
-def _recorded(logger: TrialLogger) -> Iterator[None]:
-    """Sends what is logged when the block is interrupted, and ends the run as FAILED by an error."""
+def _recorded(logger: TrialLogger, *, is_alone: bool) -> Iterator[None]:
+    """Sends what is logged when the block is interrupted, and ends the run as FAILED by an error.
+
+    Args:
+        is_alone: whether no other processes train with this one; else one of them may have died, and all begin again.
+    """
     from trainer.pretraining.pretraining import DivergedError
 
     try:
@@ -110,9 +128,18 @@ def _recorded(logger: TrialLogger) -> Iterator[None]:
         logger.wait(None)
         raise
     except BaseException as error:
-        logger.fail(error)
-        logger.wait(LEAVING_S)
+        if is_alone:
+            logger.fail(error)
+            logger.wait(LEAVING_S)
+        else:
+            logger.abandon(LEAVING_S)
         raise
+
+
+def clear_states(store: "MlflowClient", run_id: str) -> None:
+    """Removes what a finished run no longer needs."""
+    for path in patiently(lambda: _states(store, run_id), print).values():
+        _delete(store, run_id, path)
 
 
 def _keep(store: "MlflowClient", run_id: str, pretraining: "Pretraining", journal: str, temporary: Path) -> None:
@@ -155,10 +182,10 @@ def _restore(store: "MlflowClient", job: Job, pretraining: "Pretraining") -> str
     """Goes on from the newest state that can be read; returns what the logger had logged by then."""
     from trainer.state_file import StateError, read_notes
 
-    for path in _states(store, job.run_id).values():
+    for path in patiently(lambda: _states(store, job.run_id), print).values():
         with tempfile.TemporaryDirectory(prefix="polymath-resume-") as temporary:
             try:
-                fetched = Path(store.download_artifacts(job.run_id, path, temporary))
+                fetched = Path(patiently(partial(store.download_artifacts, job.run_id, path, temporary), print))
                 journal = read_notes(fetched).get(JOURNAL, "")
                 pretraining.restore(fetched)
             except StateError as error:

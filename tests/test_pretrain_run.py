@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,29 @@ run(main)
 """
 
 
+WORKER_DIES = """
+import os, signal
+from pathlib import Path
+from sweeps import pretrain_group
+work = pretrain_group._work
+def dying(given):
+    from trainer.pretraining.pretraining import Pretraining
+    train = Pretraining._train
+    def die(self, end):
+        train(self, end)
+        flag = Path("{flag}")
+        if self.step == 5 and self.group.rank == 1 and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    Pretraining._train = die
+    work(given)
+pretrain_group._work = dying
+from sweeps.pretrain import main
+from trainer.commandline import run
+run(main)
+"""
+
+
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_an_interrupted_run_goes_on_with_the_same_curve(
     store: MlflowClient, experiment: str, tiny_model: Path, tmp_path: Path, how: str
@@ -161,8 +185,10 @@ def test_two_processes_learn_what_one_does(
 
 
 def test_more_processes_than_sequences_are_refused(tiny_model: Path) -> None:
-    with pytest.raises(UserError, match="num_workers: 9 is not allowed, 8 sequences"):
+    with pytest.raises(UserError, match="num_workers: 9 is not allowed, as few as 8 sequences"):
         main(arguments(tiny_model, num_workers=9))
+    with pytest.raises(UserError, match="num_workers: 3 is not allowed, as few as 2 sequences"):
+        main(arguments(tiny_model, num_workers=3, micro_batch_size=6))
 
 
 def test_on_the_console_models_are_kept_in_a_folder_and_it_goes_on(
@@ -176,6 +202,54 @@ def test_on_the_console_models_are_kept_in_a_folder_and_it_goes_on(
     assert "of something else" in refusal(
         lambda: main_on_console([*arguments(tiny_model, seed=1), "--output", str(output)])
     )
+
+
+def test_steps_that_are_past_are_not_claimed_to_be_kept(tiny_model: Path, tmp_path: Path) -> None:
+    output = ["--output", str(tmp_path)]
+    assert main_on_console([*arguments(tiny_model), *output]) == 0
+    message = refusal(lambda: main_on_console([*arguments(tiny_model, checkpoint_steps="0,2"), *output]))
+    assert f"{str(tmp_path)!r} is past step 2 and has not kept it" in message
+
+
+def test_an_output_that_is_a_file_is_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = refusal(lambda: main_on_console([*arguments(tiny_model), "--output", str(tmp_path / "file")]))
+    assert message.startswith("output: ") and message.endswith("give another folder")
+
+
+def test_of_two_that_begin_at_once_the_later_gives_way(
+    store: MlflowClient, experiment: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's run appears after this one has looked."""
+    from sweeps import pretrain
+    from sweeps.heartbeat import Heartbeat
+
+    other = ""
+
+    def made_meanwhile(store: MlflowClient, experiment_id: str, *rest: Any) -> str:
+        nonlocal other
+        other = make(store, experiment_id, *rest)
+        beating.enter_context(Heartbeat(store, other))
+        return make(store, experiment_id, *rest)
+
+    make = pretrain.new_run
+    monkeypatch.setattr(pretrain, "new_run", made_meanwhile)
+    with ExitStack() as beating:
+        assert "runs already, in run" in refusal(lambda: main(arguments(tiny_model)))
+    assert the_run(store, experiment).info.run_id == other
+
+
+def test_a_worker_that_dies_is_replaced_and_the_curve_stays(
+    store: MlflowClient, experiment: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The second of two processes is killed after step 3 was kept; in a Ray of its own."""
+    command = [sys.executable, "-c", WORKER_DIES.format(flag=tmp_path / "died"), *arguments(tiny_model, num_workers=2)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "died").exists()
+    run = the_run(store, experiment)
+    assert (run.info.status, run.data.tags[recorded.OUTCOME]) == ("FINISHED", "finished")
+    assert [step for step, _ in curve(store, run.info.run_id)] == list(range(1, 7))
 
 
 def test_a_mistake_is_one_line(tmp_path: Path) -> None:

@@ -206,6 +206,15 @@ def test_the_untrained_model_is_step_0(config: PretrainConfig) -> None:
     assert first.held_out_loss == pytest.approx(np.log(1100), abs=0.3)
 
 
+@pytest.mark.parametrize("more", [{"batch_size": 1, "max_length": 4}, {"batch_size": 8, "micro_batch_size": 1}])
+def test_sequences_without_a_masked_token_do_no_harm(config: PretrainConfig, more: dict[str, int]) -> None:
+    config = replace(config, num_steps=60, learning_rate=1e-9, **more)  # type: ignore[arg-type]
+    _, points = trained(config)
+    losses = [loss for _, loss in points["train/loss"]]
+    assert min(losses) > 5, "a step without one has no loss, and none of 0"
+    assert (len(losses) < 60) == (more["batch_size"] == 1)
+
+
 def test_other_architectures_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     folder = calm(tiny_model, tmp_path / "electra", model_type="electra")
     message = refusal(lambda: begin(PretrainConfig(model=str(folder))))

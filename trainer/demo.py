@@ -22,7 +22,7 @@ from trainer.encoding import NUM_SPECIAL
 from trainer.errors import UserError
 from trainer.logger import SilentLogger
 from trainer.mapping import FIRST_ORDINARY_ID
-from trainer.pretrain import line_of
+from trainer.pretrain import line_of, make_folder
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.corpus import open_corpus
 from trainer.pretraining.keep import ABOUT, about, save_model
@@ -113,6 +113,7 @@ def _pretrain(config: PretrainConfig, folder: Path, num_threads: int) -> int:
     from trainer.pretraining.pretraining import Pretraining
 
     pretraining = Pretraining(config, corpus, model_folder, SilentLogger(), num_threads=num_threads)
+    make_folder(folder.parent)
     print(f"pre-training a tiny BERT on nested brackets; a guess has loss {math.log(NUM_WORDS):.3f}")
     for stop in pretraining:
         print(line_of(pretraining, stop), flush=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer.commandline import parse, run, setting
 from trainer.config import positive
-from trainer.errors import UserError
+from trainer.errors import UserError, first_line
 from trainer.logger import SilentLogger
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.corpus import open_corpus
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Pre-train a masked language model on a corpus.",
     )
     config, folder = settings.config, Path(settings.output).expanduser()
+    make_folder(folder)
     corpus, model_folder = open_corpus(config)
     print(f"{config.corpus_name}: {corpus.about}", flush=True)
 
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str]) -> int:
             pretraining.restore(state)
         except StateError as error:
             raise UserError(f"output: {error}; give another folder, or remove it") from None
+        past = [step for step in config.kept_steps if step <= pretraining.step]
+        if lost := [step for step in past if not (folder / step_folder(step)).is_dir()]:
+            raise UserError(f"output: {str(folder)!r} is past step {lost[0]} and has not kept it; give another folder")
         print(f"goes on after step {pretraining.step}", flush=True)
     try:
         for stop in pretraining:
@@ -69,6 +73,18 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"learning_rate: {config.learning_rate} is not allowed here: {error}") from None
     print(f"kept steps {', '.join(map(str, config.kept_steps))} in {folder}")
     return 0
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder in which models are kept.
+
+    Raises:
+        UserError: when it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output: {str(folder)!r} cannot be made ({first_line(error)}); give another folder") from None
 
 
 def line_of(pretraining: "Pretraining", stop: "Stop") -> str:

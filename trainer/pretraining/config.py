@@ -138,6 +138,12 @@ class PretrainConfig:
         return self.max_length - NUM_SPECIAL
 
     @property
+    def smallest_micro_batch(self) -> int:
+        """The fewest sequences that go through the model at once."""
+        most = min(self.micro_batch_size or self.batch_size, self.batch_size)
+        return self.batch_size % most or most
+
+    @property
     def kept_steps(self) -> tuple[int, ...]:
         """The steps after which the model is kept, rising; the last is among them."""
         return self.checkpoint_steps or ()

@@ -49,6 +49,16 @@ class Group:
         waits: Callable[[], AbstractContextManager[None]] = getattr(model, "no_sync", nullcontext)
         return waits()
 
+    def gathered(self, said: str) -> list[str]:
+        """What each of the group says, by rank."""
+        if self.size == 1:
+            return [said]
+        from torch import distributed
+
+        everything = [""] * self.size
+        distributed.all_gather_object(everything, said)
+        return everything
+
     def add_up(self, values: torch.Tensor) -> None:
         """Sums a tensor over the group, in place."""
         if self.size > 1:

@@ -60,7 +60,7 @@ class MaskedLanguageModel(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of the masked tokens' cross-entropies in nats, and how many of them are predicted right."""
         # oneDNN makes a program, and keeps it, for each number of rows that it has not seen yet.
-        num_filling = -len(targets_M) % ROUND
+        num_filling = -len(targets_M) % ROUND if len(targets_M) else ROUND
         rows_M, columns_M = (pad(places_M, (0, num_filling)) for places_M in (rows_M, columns_M))
         targets_M = pad(targets_M, (0, num_filling), value=IGNORED)
         inputs = {"input_ids": ids_BT}

@@ -117,7 +117,7 @@ class Pretraining(Iterator[Stop]):
         return Stop(step=self.step, is_kept=is_kept, held_out_loss=loss, masked_accuracy=accuracy)
 
     def _train(self, end: int) -> None:
-        """Takes the steps until one, and logs their means.
+        """Takes the steps until one, and logs the means over their masked tokens.
 
         Raises:
             DivergedError: when a loss is no longer a number.
@@ -128,26 +128,20 @@ class Pretraining(Iterator[Stop]):
         num_masked = 0
         while self.step < end:
             masked = self._masked(self.step)
-            number = max(1, len(masked.targets_M))
-            loss, num_right = self._take_step(masked, number)
-            sums += torch.stack([loss.double() / number, num_right.double()])
-            num_masked += number
+            loss, num_right = self._take_step(masked, max(1, len(masked.targets_M)))
+            sums += torch.stack([loss.double(), num_right.double()])
+            num_masked += len(masked.targets_M)
             self.step += 1
         self.group.add_up(sums)
         loss_sum, right_sum = sums.tolist()  # waits for the device
-        mean = loss_sum / (end - first)
-        if not math.isfinite(mean):
+        if not math.isfinite(loss_sum):
             raise DivergedError(f"the loss was no number after step {first}; give a smaller learning_rate")
         seconds = time.perf_counter() - started
         self.seconds += seconds
         num_tokens = (end - first) * self.config.batch_size * self.config.max_length
-        self._log(
-            {
-                "train/loss": mean,
-                "train/masked_accuracy": right_sum / max(1, num_masked),
-                "tokens_per_second": num_tokens / seconds,
-            }
-        )
+        self._log({"tokens_per_second": num_tokens / seconds})
+        if num_masked:
+            self._log({"train/loss": loss_sum / num_masked, "train/masked_accuracy": right_sum / num_masked})
 
     def _take_step(self, masked: Masked, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step over this process's share of the sequences.

@@ -6,7 +6,9 @@ other in as few bytes as the vocabulary needs, documents with the tokenizer's en
 
 import hashlib
 import json
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 FORM = 1  # of what is kept; another number makes everything anew
 TOKENS = "tokens.bin"
+MAKING = ".making-"  # how a folder's name begins that is yet to be filled
+LEFT_S = 7 * 24 * 3600.0  # after which nobody can be filling it
 ONLY_IDS = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
 
 
@@ -130,7 +134,10 @@ def _made_once(place: Path) -> Iterator[Path | None]:
         return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".making-", ignore_cleanup_errors=True) as temporary:
+        for left in place.parent.glob(f"{MAKING}*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=MAKING, ignore_cleanup_errors=True) as temporary:
             folder = Path(temporary, "new")
             folder.mkdir()
             yield folder
