@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
     with answering(uri), impatient():
         store = client(uri)
         experiment_id = find_experiment(store, given)
+        if given:
+            store.set_tag(given, "mlflow.runName", f"pretrain {config.corpus_name}")
         key = key_of(config, corpus, folder)
         before = find_run(store, experiment_id, key)
     if before is not None and before.is_done():
@@ -207,7 +209,6 @@ def new_run(
     tags |= {recorded.DATA_DIGEST: corpus.digest, recorded.HEARTBEAT: heartbeat_of_now()}
     if given:
         tags[recorded.PARENT] = given
-        store.set_tag(given, "mlflow.runName", f"pretrain {config.corpus_name}")
     title = f"{config.corpus_name} {config.num_steps} steps seed {config.seed}"
     run_id = str(store.create_run(experiment_id, tags=tags, run_name=title).info.run_id)
     params = [Param(name, _text(value)) for name, value in config.settings().items()]

@@ -424,5 +424,5 @@ def test_a_script_that_the_tokenizer_does_not_know_is_refused(kannada: Path, rea
 
 def test_a_bytewise_tokenizer_knows_every_script(kannada: Path, real_models: Path) -> None:
     corpus, folder = open_corpus(config(kannada, real_models / "roberta-base"))
-    assert folder == real_models / "roberta-base"
+    assert folder == (real_models / "roberta-base").resolve()
     assert len(corpus.batch(0)) == 4

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         description="Pre-train a masked language model on a corpus.",
     )
     config, folder = settings.config, Path(settings.output).expanduser()
-    make_folder(folder)
     corpus, model_folder = open_corpus(config)
+    make_folder(folder)
     print(f"{config.corpus_name}: {corpus.about}", flush=True)
 
     from trainer.pretraining.keep import STATE, save_model, step_folder
