@@ -1,6 +1,7 @@
 """The pre-training loop: what a step learns, that it can be interrupted anywhere, and what is kept."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,12 @@ def test_a_state_of_another_pretraining_is_refused(config: PretrainConfig, tmp_p
     (tmp_path / "state").write_bytes(content)
     with pytest.raises(StateError, match="damaged"):
         begin(config).restore(tmp_path / "state")
+
+
+def test_a_model_that_was_moved_is_the_same(config: PretrainConfig, tiny_model: Path, tmp_path: Path) -> None:
+    begin(config).save(tmp_path / "state")
+    shutil.copytree(tiny_model, tmp_path / "moved")
+    begin(replace(config, model=str(tmp_path / "moved"))).restore(tmp_path / "state")
 
 
 def test_other_steps_to_keep_change_no_number(config: PretrainConfig) -> None:

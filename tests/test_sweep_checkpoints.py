@@ -141,6 +141,23 @@ def test_a_corpus_is_a_short_text_or_not_known(tmp_path: Path, content: str | No
     assert corpus_of(tmp_path) == corpus and corpus_of(None) == ""
 
 
+def test_of_a_text_weights_of_another_vocabulary_are_refused(
+    tracking_uri: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Symbols are mapped to tokens anyway; a text's words would become others'."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text().replace('"word10', '"ward10'))
+    for path in other.glob("vocab.txt"):
+        path.write_text(path.read_text().replace("word10", "ward10"))
+    shared = {"model": str(tiny_model), "init": "checkpoint"}
+    check_checkpoint(TrialConfig(task="splice", checkpoint=str(other), **shared), tracking_uri)  # type: ignore[arg-type]
+    check_checkpoint(TrialConfig(task="sst2", checkpoint=str(tiny_model), **shared), tracking_uri)  # type: ignore[arg-type]
+    text = TrialConfig(task="sst2", checkpoint=str(other), **shared)  # type: ignore[arg-type]
+    message = refusal(lambda: check_checkpoint(text, tracking_uri))
+    assert "was trained with another vocabulary than the model's" in message and "give that very folder" in message
+
+
 def test_a_model_in_the_store_is_fetched_once_and_found_by_its_uri(
     pretraining: str, checkpoints: Path, tracking_uri: str
 ) -> None:

@@ -248,4 +248,6 @@ class Pretraining(Iterator[Stop]):
     def _identity(self) -> State:
         common = {"numbers": PRETRAINING_NUMBERS, "data": self.corpus.digest}
         common["model"] = folder_digest(self.folder, weights=False)
-        return common | under("config", self.config.settings() | {"checkpoint_steps": None})
+        # Not what else is kept, nor where corpus and model lie: their contents count.
+        apart = dict.fromkeys(("checkpoint_steps", "corpus", "model"))
+        return common | under("config", self.config.settings() | apart)
