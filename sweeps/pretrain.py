@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeps import recorded
@@ -63,11 +63,6 @@ class Settings(PretrainConfig):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
         check_group(self.num_workers, self)
-
-    @property
-    def config(self) -> PretrainConfig:
-        """What is trained, without where."""
-        return PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
 
 
 def main(arguments: Sequence[str]) -> int:

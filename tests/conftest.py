@@ -5,7 +5,6 @@ import socket
 import string
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,14 +222,10 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server() -> Iterator["Server"]:
-    from tests.http_server import CONTENT, Server
+    from tests.http_server import CONTENT, Server, serving
 
-    with Server(CONTENT) as served:
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Server(CONTENT)) as served:
         yield served
-        served.shutdown()
-        thread.join()
 
 
 @pytest.fixture

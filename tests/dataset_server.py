@@ -1,9 +1,6 @@
 """A server on the loopback that answers as the Hugging Face hub does, to what the library ``datasets`` asks of it."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -106,13 +103,3 @@ class Handler(BaseHTTPRequestHandler):
         if name not in self.server.repositories:
             raise MissingError("RepoNotFound")
         return self.server.repositories[name]
-
-
-@contextmanager
-def serving() -> Iterator[DatasetHub]:
-    with DatasetHub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield hub
-        hub.shutdown()
-        thread.join()

@@ -2,19 +2,33 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 from trainer import downloads
 from trainer.sources import Source
 
 CHUNK = downloads._CHUNK_BYTES
 CONTENT = bytes(range(256)) * (4 * CHUNK // 256)
+AnyServer = TypeVar("AnyServer", bound=ThreadingHTTPServer)
 GUARD_S = 60.0  # ends a test that would hang; no outcome depends on it
 
 
 def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@contextmanager
+def serving(server: AnyServer) -> Iterator[AnyServer]:
+    """Answers requests in a thread while the block lasts."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 class Handler(BaseHTTPRequestHandler):

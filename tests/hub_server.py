@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -130,13 +128,3 @@ class Handler(BaseHTTPRequestHandler):
             ]
         siblings = [{"rfilename": file, "blobId": blob_id(content)} for file, content in files.items()]
         return {"id": name, "sha": commit_of(name + revision), "siblings": siblings}
-
-
-@contextmanager
-def serving() -> Iterator[Hub]:
-    with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield hub
-        hub.shutdown()
-        thread.join()

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from sweeps.spec import SweepOptions
 from tests.conftest import refusal, run_module
-from tests.hub_server import Hub, files_of, serving
+from tests.http_server import serving
+from tests.hub_server import Hub, files_of
 from trainer import hub as our_hub
 from trainer.checkpoints import find_checkpoint, list_steps
 from trainer.models import build_model, find_model
@@ -22,7 +23,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub without any model, and an empty cache."""
     from huggingface_hub import constants
 
-    with serving() as server:
+    with serving(Hub()) as server:
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import refusal, run_module
-from tests.dataset_server import DatasetHub, serving
+from tests.dataset_server import DatasetHub
+from tests.http_server import serving
 from trainer.pretraining.config import PretrainConfig
 from trainer.pretraining.corpus import MAX_HELD_OUT, Text, open_corpus
 from trainer.pretraining.texts import find_texts
@@ -40,7 +41,7 @@ def json_lines(*records: dict[str, object]) -> bytes:
 @pytest.fixture(scope="module")
 def server() -> Iterator[DatasetHub]:
     """A hub with data sets in several forms."""
-    with serving() as hub:
+    with serving(DatasetHub()) as hub:
         poems = [{"id": number, "text": f"poem {number}\na line"} for number in range(2500)]
         hub.repositories |= {
             "somebody/poems": {"train.jsonl": json_lines(*poems), "test.jsonl": json_lines({"id": 0, "text": "other"})},

@@ -1,7 +1,7 @@
 """``python -m trainer.pretrain``: one pre-training on the console, without MLflow or Ray."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,6 @@ class Settings(PretrainConfig):
         positive("num_threads", self.num_threads)
         if not self.output:
             raise UserError("output: '' is not allowed; give a folder")
-
-    @property
-    def config(self) -> PretrainConfig:
-        """What is trained, without where it goes."""
-        return PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
 
 
 def main(arguments: Sequence[str]) -> int:

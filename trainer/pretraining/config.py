@@ -1,6 +1,6 @@
 """What is pre-trained on what, and how long (PretrainConfig)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trainer.commandline import setting
@@ -121,6 +121,11 @@ class PretrainConfig:
             raise UserError(
                 f"vocabulary_size: {self.vocabulary_size} is not allowed; give {MIN_VOCABULARY} tokens or more"
             )
+
+    @property
+    def config(self) -> "PretrainConfig":
+        """What is trained alone, without what an entry point adds: where it runs, and where its models go."""
+        return PretrainConfig(**{field.name: getattr(self, field.name) for field in fields(PretrainConfig)})
 
     @property
     def is_generated(self) -> bool:

@@ -31,7 +31,7 @@ from trainer.pretraining.model import build, decayed
 from trainer.state_file import State, StateError, part, read_state, under, write_state
 from trainer.version import PRETRAINING_NUMBERS
 
-BETAS = (0.9, 0.98)  # of RoBERTa (arXiv 1907.11692, section 3.1); BERT's 0.999 forgets a bad start too slowly
+BETAS = (0.9, 0.98)  # of RoBERTa (arXiv 1907.11692, section 3.1)
 MAX_NORM = 1.0  # of a step's gradient, as of BERT
 NUM_REPORTS = 1000  # of the loss, in all
 NUM_TESTS = 20  # on held-out text, beside those where the model is kept
