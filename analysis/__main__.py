@@ -1,9 +1,11 @@
 """``python -m analysis``: tables and figures of what the tracking store holds, beside the paper's."""
 
+import atexit
 import gc
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,13 +72,22 @@ def main(arguments: Sequence[str]) -> int:
         description="Build tables and figures from the runs in the tracking store (MLFLOW_TRACKING_URI).",
     )
     # Imported late: MLflow and pandas take seconds, a mistake on the command line should not.
+    from analysis.source import open_source
+
+    source = open_source(os.environ.get("MLFLOW_TRACKING_URI"))
+    run_id = options.sweep or os.environ.get("MLFLOW_RUN_ID") or None
+    with nullcontext() if run_id else source.expecting_new_run():
+        return _compare(source, options, run_id)
+
+
+def _compare(source: "Source", options: CompareOptions, run_id: str | None) -> int:
+    """Does it all, and logs to a run, or to one of its own; returns the status."""
     from analysis.files import FIGURES, writable, write
     from analysis.listing import print_comparison
     from analysis.report import stem
-    from analysis.source import answering, open_source
+    from analysis.source import answering
     from analysis.terminal import print_sheets
 
-    source = open_source(os.environ.get("MLFLOW_TRACKING_URI"))
     with answering(source.tracking_uri):
         report, home = _read(source, options)
     if report.comparison:
@@ -90,8 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="polymath-") as nowhere:
         folder = Path(options.output or nowhere)
         with writable(folder), saving(figures, folder / FIGURES) as drawn:
-            run_id = options.sweep or os.environ.get("MLFLOW_RUN_ID")
-            if not run_id:  # while others draw: this takes a second
+            if run_id is None:  # while others draw
                 with answering(source.tracking_uri):
                     run_id = source.new_run(home, "compare", {recorded.KIND: "compare"})
             files = write(report, drawn, stem(parse_layout(options.layout)), folder)
@@ -187,5 +197,7 @@ def _experiment_of_sweep(source: "Source", run_id: str) -> str:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000)  # a short command: looking for garbage as often as usual takes a fifth of its time
+    # A short command: to look for garbage as often as usual takes a fifth of its time, once more at its end a tenth.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     run(main)

@@ -8,12 +8,14 @@ import math
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from analysis.aside import Aside
 from analysis.client import Client
 from analysis.source import Point, RecordedRun
 from sweeps import recorded
@@ -65,6 +67,7 @@ class Database:
         from sqlalchemy import String, column, table
 
         self.tracking_uri, self._engine = tracking_uri, engine
+        self._aside: Aside | None = None
         names = ("run_uuid", "experiment_id", "status", "start_time", "lifecycle_stage", "artifact_uri")
         self._runs = table("runs", *map(column, names))
         self._tags, self._params = (
@@ -161,8 +164,17 @@ class Database:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    @contextmanager
+    def expecting_new_run(self) -> Iterator[None]:
+        self._aside = Aside(self.tracking_uri)
+        try:
+            yield
+        finally:
+            self._aside.close()
+            self._aside = None
+
     def new_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        return self._client.new_run(experiment_id, name, tags)
+        return (self._aside or self._client).new_run(experiment_id, name, tags)
 
     def log(self, run_id: str, files: Mapping[str, Sequence[Path]]) -> None:
         folder = self._artifacts(run_id)

@@ -1,7 +1,7 @@
 """What tables need of a tracking store, and the fastest way to it: its database where that is known, else MLflow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -66,6 +66,9 @@ class Source(Protocol):
 
     def artifact(self, run_id: str, path: str) -> str | None:
         """The text of a run's artifact; None where the run has none at this path."""
+
+    def expecting_new_run(self) -> AbstractContextManager[None]:
+        """Inside the block :meth:`new_run` will be called once: what takes time for it may begin."""
 
     def new_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Makes a run that has ended, and returns its id."""

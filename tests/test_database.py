@@ -1,5 +1,6 @@
 """A tracking database that is read directly gives what MLflow's client gives, writes nothing, and knows its limits."""
 
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from pandas.testing import assert_frame_equal
 from sqlalchemy import Engine, event
 
@@ -214,4 +216,34 @@ def test_artifacts_elsewhere_go_through_mlflow(own_store: str, monkeypatch: pyte
     (run_id,) = [run.run_id for run in source.runs([source.experiments()["own"]], "sweep")]
     assert source.artifact(run_id, recorded.CELLS) is None
     assert asked == [(own_store, recorded.CELLS)]
+    source.close()
+
+
+def test_a_run_is_made_by_a_process_of_its_own(own_store: str) -> None:
+    source = database(own_store)
+    experiment = source.experiments()["own"]
+    with source.expecting_new_run():
+        (process,) = multiprocessing.active_children()
+        run_id = source.new_run(experiment, "compare", {recorded.KIND: "compare"})
+    assert not process.is_alive()
+    run = MlflowClient(own_store).get_run(run_id)
+    assert (run.info.status, run.info.run_name, run.data.tags[recorded.KIND]) == ("FINISHED", "compare", "compare")
+    source.close()
+
+
+def test_what_that_process_cannot_do_is_raised_here(own_store: str) -> None:
+    source = database(own_store)
+    with source.expecting_new_run(), pytest.raises(MlflowException, match="No Experiment with id=12345"):
+        source.new_run("12345", "compare", {})
+    source.close()
+
+
+def test_a_run_is_made_although_that_process_was_ended_from_outside(own_store: str) -> None:
+    source = database(own_store)
+    with source.expecting_new_run():
+        (process,) = multiprocessing.active_children()
+        process.kill()
+        process.join()
+        run_id = source.new_run(source.experiments()["own"], "compare", {})
+    assert MlflowClient(own_store).get_run(run_id).info.status == "FINISHED"
     source.close()
