@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.layouts import LAYOUTS, SEARCH, parse_layout
+from analysis.layouts import LAYOUTS, PROBES, SEARCH, Cross, parse_layout
 from sweeps import recorded
 from trainer.commandline import parse, run, setting
 from trainer.errors import UserError, one_of
 
 if TYPE_CHECKING:
     from analysis.report import Report
-    from analysis.source import Source
+    from analysis.source import RecordedRun, Source
 
 MAX_SEARCHES = 4  # that are drawn of an overview: each is a page of its own, and takes half a second
 
@@ -34,7 +34,7 @@ class CompareOptions:
         "auto", help=f"{', '.join(LAYOUTS)}, or rows x columns by the names of params, e.g. 'init,mapping x task'"
     )
     tasks: tuple[str, ...] | None = setting(None, help="which tasks, comma-separated", none="all")
-    sweep: str | None = setting(None, help="run id of one sweep, whichever experiment it is in", none="all")
+    sweep: str | None = setting(None, help="run id of one sweep or probe, whichever experiment it is in", none="all")
     experiment: str | None = setting(
         None,
         help="name of the experiment to read; auto: MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME, else all of them",
@@ -84,7 +84,6 @@ def _compare(source: "Source", options: CompareOptions, run_id: str | None) -> i
     """Does it all, and logs to a run, or to one of its own; returns the status."""
     from analysis.files import FIGURES, writable, write
     from analysis.listing import print_comparison
-    from analysis.report import stem
     from analysis.source import answering
     from analysis.terminal import print_sheets
 
@@ -94,21 +93,30 @@ def _compare(source: "Source", options: CompareOptions, run_id: str | None) -> i
         print_comparison(report.comparison)
     else:
         print_sheets(report.sheets)
+    from analysis.figure_probes import draw_probes
     from analysis.figures import draw, saving  # which takes half a second; the tables are on the screen by now
 
     with answering(source.tracking_uri):
         figures = draw(source, report.selections, max_searches=_max_searches(options))
+    figures |= draw_probes(report.probes)
     with tempfile.TemporaryDirectory(prefix="polymath-") as nowhere:
         folder = Path(options.output or nowhere)
         with writable(folder), saving(figures, folder / FIGURES) as drawn:
             if run_id is None:  # while others draw
                 with answering(source.tracking_uri):
                     run_id = source.new_run(home, "compare", {recorded.KIND: "compare"})
-            files = write(report, drawn, stem(parse_layout(options.layout)), folder)
+            files = write(report, drawn, _stem(report, options), folder)
         with answering(source.tracking_uri):
             source.log(run_id, files)
     print("", *_closing_lines(files, run_id, report, options), sep="\n")
     return 1 if report.incomplete and not options.allow_missing else 0
+
+
+def _stem(report: "Report", options: CompareOptions) -> str:
+    """The name of the tables' files, without their endings."""
+    from analysis.report import stem
+
+    return report.probes[0].content.kind if report.probes else stem(parse_layout(options.layout))
 
 
 def _max_searches(options: CompareOptions) -> int | None:
@@ -137,42 +145,65 @@ def _closing_lines(files: dict[str, list[Path]], run_id: str, report: "Report", 
 
 
 def _read(source: "Source", options: CompareOptions) -> "tuple[Report, str]":
-    """Reads and lays out; also returns the id of the newest trial's experiment.
+    """Reads and lays out; also returns the id of the newest trial's, or of a probe's, experiment.
 
     Raises:
-        UserError: for an unknown run, experiment, task or param, or where there are no trials.
+        UserError: for an unknown run, experiment, task or param, a layout of another kind of runs, or where there are
+            none of its runs.
     """
-    from analysis.report import build
-    from analysis.store import expected_cells, find_run, read_sweeps, read_trials
+    from analysis.probes import find_kind
+    from analysis.store import find_run
 
     if not options.sweep and os.environ.get("MLFLOW_RUN_ID"):
         find_run(source, "MLFLOW_RUN_ID", os.environ["MLFLOW_RUN_ID"])
-    experiment_ids, where = _experiments(source, options)
+    layout = parse_layout(options.layout)
+    if options.sweep is None:
+        experiment_ids, where = _experiments(source, options)
+    else:
+        found = _sweep_or_probe(source, options.sweep)
+        kind = found.tags[recorded.KIND]
+        experiment_ids, where = [found.experiment_id], f"{kind} {options.sweep}"
+        if kind == "probe":
+            layout = find_kind(source, found, layout)
+        elif layout in PROBES:
+            raise UserError(f"layout: {layout} is of probes, run {options.sweep!r} is a sweep; give a probe's run id")
+    if layout in PROBES:
+        return _read_probes(source, options, str(layout), experiment_ids, where)
+    return _read_trials(source, options, layout, experiment_ids, where)
+
+
+def _read_trials(
+    source: "Source", options: CompareOptions, layout: str | Cross, experiment_ids: list[str], where: str
+) -> "tuple[Report, str]":
+    from analysis.report import build
+    from analysis.store import expected_cells, read_sweeps, read_trials
+
     trials = read_trials(source, experiment_ids, options.sweep)
     expected = expected_cells(read_sweeps(source, experiment_ids, options.sweep))
     if trials.empty:
         raise UserError(f"there are no trials in {where}; run a sweep first: mlflow run . -e sweep -P task=h4")
-    report = build(
-        source,
-        trials,
-        expected,
-        layout=parse_layout(options.layout),
-        tasks=options.tasks,
-        select_by=options.select_by,
-    )
+    report = build(source, trials, expected, layout=layout, tasks=options.tasks, select_by=options.select_by)
     return report, str(trials["experiment_id"].iloc[0])
+
+
+def _read_probes(
+    source: "Source", options: CompareOptions, kind: str, experiment_ids: list[str], where: str
+) -> "tuple[Report, str]":
+    from analysis.probes import read_probes
+    from analysis.report import of_probes
+
+    probes = read_probes(source, experiment_ids, kind, where=where, tasks=options.tasks, run_id=options.sweep)
+    return of_probes(probes), probes[0].experiment_id
 
 
 def _experiments(source: "Source", options: CompareOptions) -> tuple[list[str], str]:
     """The ids of the experiments to read, and what they are, in words.
 
     Raises:
-        UserError: when the sweep or the experiment is not there, or the sweep is no sweep.
+        UserError: when the experiment is not there.
     """
     from sweeps.connection import shown
 
-    if options.sweep:
-        return [_experiment_of_sweep(source, options.sweep)], f"sweep {options.sweep}"
     by_name = source.experiments()
     if options.experiment:
         return [by_name[one_of("experiment", options.experiment, by_name)]], f"experiment {options.experiment!r}"
@@ -183,17 +214,22 @@ def _experiments(source: "Source", options: CompareOptions) -> tuple[list[str], 
     return list(by_name.values()), shown(source.tracking_uri)
 
 
-def _experiment_of_sweep(source: "Source", run_id: str) -> str:
+def _sweep_or_probe(source: "Source", run_id: str) -> "RecordedRun":
+    """The run that is asked for by its id.
+
+    Raises:
+        UserError: when it is not there, or is neither of them.
+    """
     from analysis.store import find_run
 
     found = find_run(source, "sweep", run_id)
     kind = found.tags.get(recorded.KIND)
-    if kind != "sweep":
-        remedy = "give a sweep's run id"
+    if kind not in ("sweep", "probe"):
+        remedy = "give the run id of one"
         if kind == "trial":
             remedy = f"it is a trial of sweep {found.tags.get(recorded.PARENT)}; give that"
-        raise UserError(f"sweep: run {run_id!r} is not a sweep; {remedy}")
-    return found.experiment_id
+        raise UserError(f"sweep: run {run_id!r} is not a sweep or probe; {remedy}")
+    return found
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from analysis.paper import RIVALS
 from analysis.select import Selection
 from analysis.tables import Line, by_task, differing, phrase
 
+LONGEST_SLUG = 50  # characters, of up to 4 bytes each
+
 Steps = dict[int | None, Line]  # pre-training step -> line; None of an init that has none
 
 
@@ -148,5 +150,5 @@ def usual(texts: Iterable[tuple[str, str]]) -> dict[str, Usual]:
 
 
 def slug(text: str) -> str:
-    """A text as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    """A text as part of a file's name, which file systems let be 255 bytes long."""
+    return re.sub(r"[^\w.-]+", "-", text)[:LONGEST_SLUG].strip("-.")

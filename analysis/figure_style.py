@@ -30,6 +30,7 @@ NARROW = 4.6  # inches: of a figure with one small panel
 LINE = 0.18  # inches: the height of a line of text
 PANEL = 0.78  # of a panel's width, between its axes
 CHARACTERS = 17  # of 8 points that an inch takes
+BOLD = 0.75  # of so many, the part that fits of a bold title's
 
 SETTINGS: dict[Any, Any] = {
     "font.size": 8,
@@ -163,18 +164,23 @@ def new_figure(*, width: float = WIDTH, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def add_heading(figure: Figure, title: str, handles: Iterable[Artist]) -> None:
-    """A title and under it a legend with as many columns as fit, above the panels."""
+def add_heading(figure: Figure, title: str, handles: Iterable[Artist], *, handle_length: float = 2.0) -> None:
+    """A title and under it a legend, where there are handles, with as many columns as fit, above the panels.
+
+    Args:
+        handle_length: of a line in the legend, in heights of its text.
+    """
     shown = list(handles)
-    longest = max(len(str(handle.get_label())) for handle in shown)
-    fitting = int(figure.get_figwidth() / (longest / CHARACTERS + 0.5))
+    longest = max((len(str(handle.get_label())) for handle in shown), default=0)
+    fitting = int(figure.get_figwidth() / (longest / CHARACTERS + 0.28 + 0.11 * handle_length))
     num_columns = max(1, min(fitting, len(shown)))
-    heading = wrapped(title, 0.9 * figure.get_figwidth())
+    heading = wrapped(title, BOLD * figure.get_figwidth())
     figure.legend(
         handles=shown,
         loc="outside upper left",
         ncols=num_columns,
         columnspacing=1.2,
+        handlelength=handle_length,
         title=heading,
         title_fontproperties={"weight": "bold", "size": 9},
         alignment="left",
@@ -189,7 +195,7 @@ def add_footnotes(figure: Figure, sentences: Sequence[str], *, starred: bool = F
         starred: whether the legend has entries with a star.
     """
     all_of_them = [*sentences, *(["* Except where a panel says otherwise."] * starred)]
-    text = "\n".join(wrapped(sentence, figure.get_figwidth()) for sentence in all_of_them)
+    text = "\n".join(wrapped(sentence, 0.96 * figure.get_figwidth()) for sentence in all_of_them)
     figure.supxlabel(text, x=0.01, ha="left", color="#333333", linespacing=1.3)
     _add_lines(figure, 1 + text.count("\n"))
 

@@ -92,7 +92,8 @@ PAPER_LAYOUTS = {
         split="valid",
     ),
 }
-LAYOUTS = (AUTO, *PAPER_LAYOUTS, SEARCH, CORPORA, VERDICT)
+PROBES = ("pwcca", "attention", "isometry", "gradients", "perturbation")  # of probes, by their kind; others of trials
+LAYOUTS = (AUTO, *PAPER_LAYOUTS, SEARCH, CORPORA, VERDICT, *PROBES)
 CHOSEN_AMONG = ("optimizer", "learning_rate", "seed")  # params that a selection chooses among, or averages over
 
 

@@ -1,6 +1,6 @@
 """The paper's own figures: Kao & Lee, "Is BERT a Cross-Disciplinary Knowledge Learner?", arXiv 2103.07162.
 
-``paper.csv`` holds the tables of both arXiv versions, a row a figure, in percent. Here they go by our words: a
+``paper.csv`` holds the tables of both arXiv versions, a row a figure, scores in percent. Here they go by our words: a
 *setting* is a mapping (of shift with its distance) or, of a model that is not compared by mapping, ``task-specific``.
 """
 
@@ -20,12 +20,15 @@ STOP_AT_LOSS = "params.stop_at_loss"
 
 OUR_WORDS = {"random mapping": "random", "normal": "identity", "random shift": "permutation"}
 RIVAL_INITS = {"plus-tfm": "pretrained", "hilbert-cnn": "scratch"}  # of the paper's rivals
+PWCCA_SETTING = "PWCCA, last layer, not fine-tuned"
+WITH_RANDOM, BOTH_RANDOM = "BERT - random", "random - random"  # pairs of models whose PWCCA is reported
 HALVES = ("mnli-m", "mnli-mm")  # reported one by one; ours is their mean
 
 # The tables by version and name.
 V1_GLUE, V1_TEST, V1_VALID = ("v1", "appendix table 1"), ("v1", "table 2"), ("v1", "appendix table 2")
 V2_GLUE, V2_TEST, V2_MEANS = ("v2", "table 3"), ("v2", "table 5"), ("v2", "table 6")
 V2_VALID, V2_VALID_MEANS = ("v2", "table 7"), ("v2", "table 8")
+V2_PWCCA = ("v2", "table 1")
 
 # Our setting -> the tables that report test scores under it. GLUE's dev set is valid and test at once.
 REPORTED = {
@@ -50,10 +53,10 @@ class Spot(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigure:
-    """A score in the paper.
+    """A score in the paper, or a PWCCA.
 
     Attributes:
-        value: in percent.
+        value: in percent; of PWCCA from 0 to 1.
         std: over the paper's runs, in percentage points; None where the paper gives none.
         metric: what is scored, e.g. ``accuracy``.
         model: whose score it is.
@@ -147,3 +150,8 @@ def rival_figure(task: str) -> PaperFigure | None:
         if figure := tables()[V1_TEST].get(Spot(TASK_SPECIFIC, model, init, task)):
             return figure
     return None
+
+
+def pwcca_figure(task: str, pair: str) -> PaperFigure | None:
+    """The PWCCA of a pair of models, WITH_RANDOM or BOTH_RANDOM, on a task's sequences; None where there is none."""
+    return tables()[V2_PWCCA].get(Spot(PWCCA_SETTING, pair, "", task))

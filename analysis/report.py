@@ -15,6 +15,8 @@ from analysis.listing import comparison_sheet
 from analysis.pairs import Pair, pair_notes, pair_up
 from analysis.paper_table import columns_of, paper_sheet, shown, tasks_of
 from analysis.predictions import read_predictions
+from analysis.probe_tables import probe_sheet
+from analysis.probes import Probe
 from analysis.search_table import search_sheets, searched
 from analysis.select import Selection, select
 from analysis.sheet import Sheet
@@ -30,12 +32,15 @@ class Report:
     """The tables of one layout, and what is behind them.
 
     Attributes:
+        selections: of a layout of trials.
         comparison: of the layout ``auto`` only, which a terminal shows in its own way.
+        probes: of a layout of probes.
     """
 
     sheets: tuple[Sheet, ...]
-    selections: tuple[Selection, ...]
+    selections: tuple[Selection, ...] = ()
     comparison: Comparison | None = None
+    probes: tuple[Probe, ...] = ()
 
     @property
     def incomplete(self) -> bool:
@@ -85,6 +90,11 @@ def build(
         return Report(sheets=(verdict_sheet(selections, pairs),), selections=tuple(selections))
     comparison = compare(selections, pairs, pair_notes(pairs))
     return Report(sheets=(comparison_sheet(comparison),), selections=tuple(selections), comparison=comparison)
+
+
+def of_probes(probes: tuple[Probe, ...]) -> Report:
+    """The table of probes of one kind."""
+    return Report(sheets=(probe_sheet(probes),), probes=probes)
 
 
 def _cross(store: Store, layout: Cross, told: Sequence[Told]) -> Report:

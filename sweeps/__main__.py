@@ -3,8 +3,6 @@
 import gc
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from sweeps.checkpoints import check_checkpoint, fetch_model
 from sweeps.claims import close_leftovers
 from sweeps.cluster import Resources, check_resources, credentials, no_worker_left
-from sweeps.connection import answering, client, current_uri, impatient, is_new_store, shown, users_settings
+from sweeps.connection import answering, client, current_uri, impatient, is_new_store, users_settings
 from sweeps.heartbeat import Heartbeat, Watch
 from sweeps.keys import cell_keys
 from sweeps.ledger import CellRun, count_in, read_ledger
@@ -26,6 +24,7 @@ from sweeps.session import RaySession
 from sweeps.spec import SweepOptions, SweepSpec
 from sweeps.storage import Storage
 from sweeps.supplies import Supplies
+from sweeps.table import begin_table, end_table
 from sweeps.tracking import SweepRecord, find_experiment, open_sweep
 from sweeps.views import view_path
 from trainer.commandline import parse, run
@@ -82,8 +81,8 @@ def main(arguments: Sequence[str]) -> int:
                 found = _train(spec, dataset, place, resources, progress, watch, ledger)
                 _count_in(record, dataset, found - done, progress)
             patiently(lambda: close_leftovers(store, record.experiment_id, watch), progress.say)
-        table = begin_table(record)  # Ray ends meanwhile
-    end_table(record, table)
+        table = begin_table(record.tracking_uri, record.run_id)  # Ray ends meanwhile
+    end_table(table, record.tracking_uri, view_path(record.experiment_id, record.run_id))
     return 1 if progress.failed else 0
 
 
@@ -215,27 +214,6 @@ def check_cells(spec: SweepSpec, dataset: Dataset) -> int:
         check_checkpoint(config, current_uri())
         lengths.append(length)
     return max(lengths)
-
-
-def begin_table(record: SweepRecord) -> "subprocess.Popen[bytes]":
-    """Prints and logs the comparison table, made by ``analysis`` from the tracking store alone, in its own process."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": record.tracking_uri}
-    print(flush=True)
-    command = [sys.executable, "-m", "analysis", "--sweep", record.run_id, "--output", "none"]
-    command += ["--allow-missing", "true"]  # the sweep's own status says whether a trial failed
-    return subprocess.Popen(command, env=environment)
-
-
-def end_table(record: SweepRecord, table: "subprocess.Popen[bytes]") -> None:
-    """Waits for the table, and says where to see the sweep."""
-    table.wait()
-    uri = shown(record.tracking_uri)
-    path = view_path(record.experiment_id, record.run_id)
-    if uri.startswith("http"):
-        print(f"\nto compare the runs in a browser: {uri.rstrip('/')}{path}")
-    else:
-        print(f"\nto compare the runs in a browser: mlflow ui --backend-store-uri {uri}")
-        print(f"then open http://127.0.0.1:5000{path}")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def check_resources(options: SweepOptions) -> None:
         UserError: when not.
     """
     if address := own_address(options.ray_address):
-        _knock(address)
+        knock(address)
     else:
         fit_resources(options, [(os.cpu_count() or 1, local_gpus())], "this machine")
 
@@ -157,7 +157,7 @@ def ray_nodes(
         The machines as Ray describes them, and whether Ray is left with the block.
 
     Raises:
-        UserError: when there is no cluster at the address, or its machines cannot reach the tracking store.
+        UserError: when there is no cluster at the address.
     """
     settings = RAY_SETTINGS | (LOOPBACK if address is None else cluster_token() | JOINING)
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
@@ -169,8 +169,6 @@ def ray_nodes(
             _connect(address, is_whole=is_whole)
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        if address is not None:
-            _check_reach(current_uri(), nodes)
         yield nodes, started_here
     finally:
         if started_here:
@@ -185,10 +183,11 @@ def ray_session(options: SweepOptions, num_cells: int = 1) -> Iterator[Resources
         num_cells: how many trials are to run at most.
 
     Raises:
-        UserError: as :func:`ray_nodes`, and when it is too small for one trial.
+        UserError: as :func:`ray_nodes` and :func:`check_reach`, and when it is too small for one trial.
     """
     address = own_address(options.ray_address)
     with ray_nodes(address, _preload(options, num_cells)) as (nodes, started_here):
+        check_reach(address, nodes)
         machines = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in nodes]
         where = f"the largest machine of the cluster at {address}" if address else "this machine"
         fitting = fit_resources(options, machines, where)
@@ -208,12 +207,13 @@ def no_worker_left(resources: Resources) -> Iterator[None]:
         raise
 
 
-def _check_reach(tracking_uri: str, nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses a tracking store in a file of this machine, where workers are on others too.
+def check_reach(address: str | None, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a tracking store in a file of this machine, where workers that record are on others too.
 
     Raises:
         UserError: naming one of them.
     """
+    tracking_uri = current_uri() if address else ""
     is_file = tracking_uri.startswith(("sqlite", "file:", "/", "."))
     others = sorted({node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()})
     if is_file and others:
@@ -248,7 +248,7 @@ def _connect(address: str | None, *, is_whole: bool = False) -> None:
         with nullcontext() if is_whole else only_needed_processes():
             ray.init(address="local", include_dashboard=False, **quiet)
         return
-    _knock(address)
+    knock(address)
     try:
         with _silent_stderr():
             ray.init(address=address, runtime_env=our_code(), **quiet)
@@ -259,7 +259,7 @@ def _connect(address: str | None, *, is_whole: bool = False) -> None:
         ) from None
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Looks whether anything listens at a cluster's address; Ray itself would go on trying for minutes.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sweeps.checkpoints import list_steps
-from trainer.config import MAX_LEARNING_RATE, positive
+from trainer.config import MAX_LEARNING_RATE, positive_numbers
 from trainer.errors import UserError
 from trainer.mapping import TEXT_MAPPINGS
 from trainer.optimizers import OPTIMIZERS
@@ -41,18 +41,7 @@ def read_learning_rates(given: Iterable[object]) -> tuple[float, ...]:
     Raises:
         UserError: when there are none, or one that no trial can have, or one twice.
     """
-    texts = [str(value) for value in given]
-    try:
-        values = tuple(map(float, texts))
-    except ValueError:
-        values = ()
-    if not values:
-        raise UserError(f"learning_rates: {','.join(texts)!r} is not allowed; give numbers above 0, comma-separated")
-    for value in values:
-        positive("learning_rates", value, MAX_LEARNING_RATE)
-    if len(set(values)) < len(values):
-        raise UserError(f"learning_rates: {','.join(texts)} names one of them twice; give each once")
-    return values
+    return positive_numbers("learning_rates", given, MAX_LEARNING_RATE)
 
 
 def seeds(options: "SweepOptions", default: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.cluster import credentials, own_address, ray_nodes
+from sweeps.cluster import check_reach, credentials, own_address, ray_nodes
 from sweeps.connection import take_settings, users_settings
 from sweeps.pretrain_worker import Job, train
 from trainer.errors import UserError
@@ -37,7 +37,9 @@ def train_in_group(job: Job, num_workers: int | None, ray_address: str | None) -
     Raises:
         UserError: when the cluster is not there or too small, or a worker ends with a user's mistake.
     """
-    with ray_nodes(own_address(ray_address), is_whole=True) as (nodes, _):
+    address = own_address(ray_address)
+    with ray_nodes(address, is_whole=True) as (nodes, _):
+        check_reach(address, nodes)
         counts = {kind: int(sum(node["Resources"].get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU")}
         number, kind = num_workers or max(1, counts["GPU"]), "GPU" if counts["GPU"] else "CPU"
         if number > counts[kind]:

@@ -2,11 +2,12 @@
 
 A sweep is a run with ``KIND = "sweep"``; its trials are child runs (``mlflow.parentRunId``) with
 ``KIND = "trial"``. Params are the fields of ``trainer.config.TrialConfig``; metrics are named
-``<split>/<metric>``, with the task's headline metric repeated as ``<split>/score``.
+``<split>/<metric>``, with the task's headline metric repeated as ``<split>/score``. A probe is a run with
+``KIND = "probe"``; among its params are ``kind``, ``task`` and ``models``.
 """
 
 PREFIX = "polymath."  # of every tag that is ours
-KIND = "polymath.kind"  # "sweep" or "trial"
+KIND = "polymath.kind"  # "sweep", "trial" or "probe"
 CELL = "polymath.cell"  # trial of a sweep: its key in the cell ledger, see sweeps.ledger
 MEMBER = "polymath.sweep."  # trial: followed by a sweep's run id, "true" where that sweep counts it as its own
 DRIVER = "polymath.driver"  # trial: run id of the sweep that opened its run
@@ -31,6 +32,10 @@ PARENT = "mlflow.parentRunId"  # MLflow's own name for the parent of a nested ru
 # Artifact of a sweep: what it is to run. A JSON object with "shared", the params that all cells have alike, and
 # "cells", a list with each cell's other params; all as the text that its trial records.
 CELLS = "cells.json"
+
+# Artifact of a probe: what it found. A JSON object with "kind", "task", "models" (their labels), "num_examples",
+# "num_tokens" and "results", a list with an entry for each model or pair of models; all numbers are finite or null.
+PROBE = "probe.json"
 
 BY_VALID = "valid/score"
 BY_TRAIN = "train/score"

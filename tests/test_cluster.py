@@ -62,17 +62,21 @@ def test_a_job_runs_on_its_own_cluster_where_no_other_is_asked_for(monkeypatch: 
 @pytest.mark.parametrize(
     "uri", ["sqlite:////home/me/my.db", "sqlite+pysqlite:///my.db", "file:///home/me/mlruns", "/x"]
 )
-def test_a_store_in_a_file_is_refused_where_workers_are_on_other_machines(uri: str) -> None:
+def test_a_store_in_a_file_is_refused_where_workers_are_on_other_machines(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "current_uri", lambda: uri)
     here = {"NodeManagerHostname": socket.gethostname()}
     there = {"NodeManagerHostname": "gpu-7"}
-    cluster._check_reach(uri, [here, here])
-    said = refusal(lambda: cluster._check_reach(uri, [here, there]))
+    cluster.check_reach("auto", [here, here])
+    said = refusal(lambda: cluster.check_reach("auto", [here, there]))
     assert said.startswith(f"MLFLOW_TRACKING_URI: {uri} is on this machine, and trials on gpu-7 cannot write to it")
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "https://host", "postgresql://me:pass@host/db", "databricks"])
-def test_a_server_is_reached_from_everywhere(uri: str) -> None:
-    cluster._check_reach(uri, [{"NodeManagerHostname": "gpu-7"}])
+def test_a_server_is_reached_from_everywhere(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "current_uri", lambda: uri)
+    cluster.check_reach("auto", [{"NodeManagerHostname": "gpu-7"}])
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(closed_port: int) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from analysis.__main__ import CompareOptions
 from sweeps.pretrain import Settings as PretrainSettings
+from sweeps.probe import Settings as ProbeSettings
 from sweeps.spec import SweepOptions
 from tests.conftest import ROOT
 from trainer.commandline import parse
@@ -25,10 +26,12 @@ ENTRY_POINTS = {
     "sweep": SweepOptions,
     "train": TrialSettings,
     "pretrain": PretrainSettings,
+    "probe": ProbeSettings,
     "describe": DescribeSettings,
     "compare": CompareOptions,
     "fetch": FetchSettings,
 }
+REQUIRED = {"probe": {"kind": "pwcca", "models": "bert,scratch"}}  # what an entry point cannot do without
 PINS = [line for line in yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"][-1]["pip"] if line[0] != "-"]
 
 
@@ -43,9 +46,12 @@ def test_an_entry_points_defaults_are_its_command_lines(name: str) -> None:
     settings: Any = ENTRY_POINTS[name]
     options = [field for field in fields(settings) if field.metadata]
     assert list(declared) == [field.name for field in options]
-    assert all(field.default is not MISSING for field in options)
-    arguments = [word for key, value in declared.items() for word in (f"--{key}", value["default"])]
-    assert parse(settings, arguments, program="", description="") == settings()
+    required = {field.name for field in options if field.default is MISSING}
+    assert required == {key for key, value in declared.items() if "default" not in value} == set(REQUIRED.get(name, {}))
+    given = [word for key, value in REQUIRED.get(name, {}).items() for word in (f"--{key}", value)]
+    filled = [word for key in declared.keys() - required for word in (f"--{key}", declared[key]["default"])]
+    bare = parse(settings, given, program="", description="")
+    assert parse(settings, [*given, *filled], program="", description="") == bare
     command = PROJECT["entry_points"][name]["command"]
     assert re.findall(r"--(\S+) \{(\w+)\}", command) == [(key.replace("_", "-"), key) for key in declared]
 

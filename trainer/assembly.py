@@ -1,6 +1,7 @@
 """What a trial trains: its examples as token ids and its model, of whichever kind the config names."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,11 @@ from trainer.architectures import Inputs, read_inputs
 from trainer.checkpoints import find_checkpoint
 from trainer.config import NEEDS_OWN_WEIGHTS, TrialConfig
 from trainer.data import encode_dataset
+from trainer.digests import model_files
 from trainer.embeddings import cut, put_back, renumbered, used_tokens
 from trainer.encoding import Encoded
 from trainer.models import build_model, find_model, read_config
+from trainer.pretraining.keep import ABOUT
 from trainer.tasks.task import Dataset
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Assembly:
         takes: what the model takes.
         used_U: (U,) the ids that these tokens have in the whole vocabulary; None of a model without one.
         build: makes the model as it was before training, with all its word embeddings.
+        folder: where its config and tokenizer lie; None of a model without.
     """
 
     encoded: dict[str, Encoded]
@@ -42,9 +46,10 @@ class Assembly:
     takes: Inputs
     used_U: np.ndarray | None
     build: "Callable[[], torch.nn.Module]"
+    folder: Path | None = None
 
     def save(self, folder: Path) -> None:
-        """Writes the weights as safetensors, and of a language model its config beside them and all word embeddings."""
+        """Writes the weights as safetensors; of a language model all word embeddings, its config and its tokenizer."""
         import torch
         from safetensors.torch import save_file
 
@@ -56,6 +61,9 @@ class Assembly:
             whole: Any = self.build()
         put_back(weights, self.used_U, whole)
         whole.save_pretrained(folder)
+        for path in model_files(self.folder, weights=False) if self.folder else ():
+            if path.name not in ("config.json", ABOUT):  # its tokenizer: the folder is a whole model
+                shutil.copy(path, folder)
 
 
 def assemble(
@@ -98,6 +106,7 @@ def assemble(
         takes=read_inputs(settings),
         used_U=used_U,
         build=partial(build_model, folder, checkpoint=checkpoint, **what),
+        folder=folder,
     )
 
 

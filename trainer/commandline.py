@@ -100,7 +100,7 @@ def _shown(parameter: Field[Any]) -> str:
         return "required"
     default = parameter.default
     if isinstance(default, tuple):
-        default = ",".join(default)
+        default = ",".join(map(str, default))
     if isinstance(default, bool):
         default = str(default).lower()
     return f"default: {parameter.metadata['none'] if default is None else default}"

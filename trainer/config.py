@@ -1,5 +1,6 @@
 """What a trial is (TrialConfig) and what came out of it (TrialResult)."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,26 @@ def positive(parameter: str, value: float, most: float = MAX_COUNT) -> None:
         raise UserError(f"{parameter}: {value} is not allowed; give a number above 0")
     if value > most:
         raise UserError(f"{parameter}: {value} is not allowed; give at most {most:g}")
+
+
+def positive_numbers(parameter: str, given: Iterable[object], most: float) -> tuple[float, ...]:
+    """The numbers of a list; on a command line they are texts.
+
+    Raises:
+        UserError: naming the parameter, when there are none, or one that is not above zero or too large, or one twice.
+    """
+    texts = [str(value) for value in given]
+    try:
+        values = tuple(map(float, texts))
+    except ValueError:
+        values = ()
+    if not values:
+        raise UserError(f"{parameter}: {','.join(texts)!r} is not allowed; give numbers above 0, comma-separated")
+    for value in values:
+        positive(parameter, value, most)
+    if len(set(values)) < len(values):
+        raise UserError(f"{parameter}: {','.join(texts)} names one of them twice; give each once")
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,13 +165,48 @@ def _encode_split(
     shift_by: int,
     keep_special_tokens: bool,
 ) -> Encoded:
-    vocabulary = read_vocabulary(folder)
     if task.is_text:
+        vocabulary = read_vocabulary(folder)
         table = map_tokens(mapping, vocabulary, seed=seed, shift_by=shift_by, keep_special_tokens=keep_special_tokens)
         return _tokenize_split(task, data_dir, folder, name, part, max_length).mapped(table)
-    symbols = load_dataset(task, data_dir).symbols
+    split, symbols = _split(task, data_dir, name, part), load_dataset(task, data_dir).symbols
+    return _encoded(task, split, symbols, folder, mapping, max_length, seed)
+
+
+@lru_cache(maxsize=6)
+def _tokenize_split(task: Task, data_dir: Path | None, folder: Path, name: str, part: Part, max_length: int) -> Encoded:
+    """A split of a text task as the model's tokenizer makes it, once a process, whatever mapping follows."""
+    return _tokenized(_split(task, data_dir, name, part), folder, max_length)
+
+
+def encode_examples(config: TrialConfig, split: Split, symbols: str, folder: Path) -> Encoded:
+    """Some examples as a trial of this config reads them.
+
+    Args:
+        symbols: of the whole dataset.
+        folder: of the model.
+    """
+    task, max_length, mapping = (
+        config.definition,
+        config.max_length or config.definition.max_length,
+        config.mapping or "",
+    )
+    if not task.is_text:
+        return _encoded(task, split, symbols, folder, mapping, max_length, config.seed)
+    table = map_tokens(
+        mapping,
+        read_vocabulary(folder),
+        seed=config.seed,
+        shift_by=config.shift_by,
+        keep_special_tokens=config.keep_special_tokens,
+    )
+    return _tokenized(split, folder, max_length).mapped(table)
+
+
+def _encoded(task: Task, split: Split, symbols: str, folder: Path, mapping: str, max_length: int, seed: int) -> Encoded:
+    vocabulary = read_vocabulary(folder)
     return encode(
-        _split(task, data_dir, name, part).sequences,
+        split.sequences,
         symbols,
         map_symbols(mapping, vocabulary, symbols, seed),
         vocabulary,
@@ -180,9 +215,6 @@ def _encode_split(
     )
 
 
-@lru_cache(maxsize=6)
-def _tokenize_split(task: Task, data_dir: Path | None, folder: Path, name: str, part: Part, max_length: int) -> Encoded:
-    """A split of a text task as the model's tokenizer makes it, once a process, whatever mapping follows."""
-    split = _split(task, data_dir, name, part)
+def _tokenized(split: Split, folder: Path, max_length: int) -> Encoded:
     max_tokens = min(max_length, read_inputs(read_config(folder, 1)).max_tokens)
     return encode_text(split.sequences, split.seconds, read_tokenizer(folder), read_vocabulary(folder), max_tokens)

@@ -49,9 +49,13 @@ class _Linear(torch.autograd.Function):
     """Shape suffixes: M rows, I inputs, O outputs."""
 
     @staticmethod
-    def forward(ctx: Any, values: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(values, weight_OI)
+    def forward(values: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> torch.Tensor:
         return _multiply(values, weight_OI, bias_O)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        """Apart from the forward pass, so that torch.func can differentiate it too."""
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -3,7 +3,8 @@
 Shape suffixes: B batch, T tokens, N examples, C classes.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from trainer.architectures import Inputs
 from trainer.encoding import Encoded
 from trainer.objectives import Objective
 from trainer.packing import pack
+
+# Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 128}  # examples; what more of them need no longer fits a processor's cache
 
@@ -76,6 +80,18 @@ class Examples:
         return {name: values_P[None] for name, values_P in inputs.items()} | {"packing": packing}
 
 
+def taken(takes: Inputs, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model takes of a batch's inputs, with the positions of those that do not count from 0."""
+    given = dict(inputs)
+    if not takes.token_types:
+        given.pop("token_type_ids", None)
+    if takes.first_position:
+        ids_BT = inputs["input_ids"]
+        places_BT = inputs.get("position_ids", torch.arange(ids_BT.shape[1], device=ids_BT.device))
+        given["position_ids"] = (places_BT + takes.first_position).expand_as(ids_BT)
+    return given
+
+
 @dataclass(kw_only=True)
 class Learner:
     """A model with what it is trained to do and what changes it from step to step."""
@@ -89,13 +105,7 @@ class Learner:
 
     def logits(self, inputs: dict[str, Any]) -> torch.Tensor:
         """(B, C) float32; the forward pass runs in bfloat16 on a GPU, in float32 elsewhere."""
-        given = dict(inputs)
-        if not self.takes.token_types:
-            given.pop("token_type_ids", None)
-        if self.takes.first_position:
-            ids_BT = inputs["input_ids"]
-            places_BT = inputs.get("position_ids", torch.arange(ids_BT.shape[1], device=ids_BT.device))
-            given["position_ids"] = (places_BT + self.takes.first_position).expand_as(ids_BT)
+        given = taken(self.takes, inputs)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             logits_BC: torch.Tensor = self.model(**given).logits
         return logits_BC.float()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 NO_WEIGHTS = (
-    "give a folder with weights, or ask for scratch alone (init=scratch, of a sweep inits=scratch), which needs none"
+    "give a folder with weights, or ask for scratch alone, which needs none (init=scratch, of a sweep inits=scratch, "
+    "of a probe models=scratch with architecture=)"
 )
 POOLER = "pooler."  # of a body's weights; masked language models are trained without it
 LAYER = re.compile(r"layers?\.\d+\.")  # in the name of a layer's weight, in every architecture

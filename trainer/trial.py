@@ -6,7 +6,6 @@ set is valid and test at once, the final one. On a fraction of the data a trial 
 """
 
 import math
-import os
 import platform
 import tempfile
 import time
@@ -30,9 +29,6 @@ from trainer.objectives import objective_of
 from trainer.optimizers import build_optimizer
 from trainer.packing import prepare
 from trainer.state import restore_state, save_state
-
-# Without it cuBLAS is not deterministic, and torch refuses it; read when CUDA starts (docs.nvidia.com/cuda/cublas).
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 REHEARSED_STEPS = 4
 LOSSES_PER_CHECK = 25  # steps between looks at the losses; on a GPU each look waits for the device

@@ -1,0 +1,1 @@
+"""Probes: what goes on inside of models, on the real inputs of a task."""
