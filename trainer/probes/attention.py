@@ -26,7 +26,7 @@ def distances(first_HQK: np.ndarray, second_HQK: np.ndarray) -> np.ndarray:
 
 
 def matched(cost_HH: np.ndarray) -> float:
-    """The mean cost of the heads matched at the least cost; where one side has more heads, some stay alone."""
+    """The mean cost of the heads matched at the least cost."""
     return float(cost_HH[linear_sum_assignment(cost_HH)].mean())
 
 
