@@ -211,7 +211,11 @@ def _perturbation(config: ProbeConfig, part: Part, tell: Tell) -> Measured:
     ]
     return Measured(
         result=perturbation.summary(means, config.noise_stds),
-        arrays={"noise_stds": np.array(config.noise_stds), "changes": changes_SDE},
+        arrays={
+            "noise_stds": np.array(config.noise_stds),
+            "changes": changes_SDE,
+            "norms": np.linalg.norm(clean_EH, axis=1),
+        },
     )
 
 
