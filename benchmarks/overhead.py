@@ -5,7 +5,8 @@
 Sweeps of 10 to 10,000 cells run on this machine, each with a new SQLite store; a trial claims its cell, opens its run,
 records a loss, its scores and artifacts, and ends. Overhead is how long a trial holds its worker. The driver's time is
 the processor time of its whole process, from the opening of the sweep to its end. The peer does the same with Tune's
-function trainable, Optuna's GridSampler and setup_mlflow, as benchmarks.peer does, where that is to be waited for.
+function trainable, Optuna's GridSampler and setup_mlflow, as benchmarks.peer does, where that is to be waited for. The
+floor is our own schedule, of Tune and Optuna, with trials that do and record nothing at all.
 """
 
 import io
@@ -100,6 +101,26 @@ def ours(folder: Path, work: Path, num_cells: int, resources: Resources) -> Cost
     return cost
 
 
+def floor(num_cells: int, resources: Resources) -> Cost:
+    """The same number of cells through Tune and Optuna alone."""
+    from ray import tune
+
+    from sweeps.schedule import run_cells
+
+    class Nothing(tune.Trainable):
+        def reset_config(self, new_config: object) -> bool:
+            return True
+
+        def step(self) -> dict[str, object]:
+            return {"score": 1.0, "test_score": 1.0, "outcome": "finished", "epoch": 1, "done": True}
+
+    points = [{"learning_rate": 1e-5 * place} for place in range(1, num_cells + 1)]
+    progress = SweepProgress(num_cells, str, Console(file=io.StringIO()))
+    wall, processor = time.perf_counter(), time.process_time()
+    run_cells(points, Nothing, resources, progress)
+    return _cost(wall, processor, num_cells, resources)
+
+
 def _options(folder: Path, work: Path, num_cells: int) -> SweepOptions:
     """A grid of up to 10 learning rates and as many seeds as it takes."""
     num_rates = min(10, num_cells)
@@ -138,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = parse(Settings, arguments, program="python -m benchmarks.overhead", description=__doc__ or "")
     sizes = [10, 100] if settings.quick else [int(text) for text in settings.num_cells]
     report = Report(program="benchmarks.overhead", settings=settings)
-    costs: dict[int, Cost] = {}
+    costs, floors = dict[int, Cost](), dict[int, Cost]()
     with tempfile.TemporaryDirectory(prefix="polymath-bench-") as temporary:
         folder = Path(temporary, "material")
         material.write(folder, num_train=20, length=20)
@@ -147,7 +168,8 @@ def main(arguments: Sequence[str]) -> int:
             ours(folder, _new(temporary, "warm"), 10, resources)
             for size in sizes:
                 costs[size] = ours(folder, _new(temporary, f"ours{size}"), size, resources)
-                print(f"{size:,} cells: {costs[size]}", file=sys.stderr, flush=True)
+                floors[size] = floor(size, resources)
+                print(f"{size:,} cells: {costs[size]}, floor {floors[size]}", file=sys.stderr, flush=True)
         theirs = {size: peer(folder, _new(temporary, f"peer{size}"), size) for size in sizes if size <= MAX_PEER}
     for size, cost in costs.items():
         row = f"{size:,} cells: a trial's overhead"
@@ -158,6 +180,7 @@ def main(arguments: Sequence[str]) -> int:
         is_large = size >= LARGE
         row = f"{size:,} cells: the driver's time a cell"
         report.values(row, unit="ms", values=[cost.driver * 1000], at_most=MAX_DRIVER_MS if is_large else None)
+        report.values("  Tune and Optuna alone", unit="ms", values=[floors[size].driver * 1000])
     return report.finish()
 
 

@@ -122,8 +122,8 @@ class Passes:
     def jacobian(self, row: int) -> np.ndarray:
         """(H, T * H'): of the last layer's first token with respect to the word embeddings of one example's tokens.
 
-        Row by row: one backward pass stays in a processor's cache, many at once (``torch.func.jacrev``) take three
-        times as long there.
+        Row by row: what one backward pass needs stays in a processor's cache, and goes through the fast kernels; many
+        at once (``torch.func.jacrev``) do neither.
         """
         inputs, _ = self._inputs(np.array([row]))
         self.net.requires_grad_(False)  # else each pass would see to the weights' gradients too
