@@ -11,7 +11,7 @@ from sweeps.checkpoints import fetch_model
 from sweeps.cluster import knock, own_address
 from sweeps.connection import answering, client, current_uri, impatient, shown
 from sweeps.probe_record import called, closing, describe_probe, log_measured, log_probe, open_probe
-from sweeps.probe_workers import Place, measure_all
+from sweeps.probe_workers import measure_all
 from sweeps.table import begin_table, end_table
 from trainer.commandline import parse, run, setting
 from trainer.config import positive
@@ -79,8 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         from trainer.probes.probe import parts_of
 
         parts = parts_of(config, models, inputs)
-        place = Place(ray_address=settings.ray_address, num_workers=settings.num_workers)
-        measured = measure_all(config, parts, place)
+        measured = measure_all(config, parts, ray_address=settings.ray_address, num_workers=settings.num_workers)
         with answering(uri):
             log_probe(store, record.run_id, config, [model.label for model in models], inputs.num_tokens, measured)
             log_measured(store, record.run_id, config, measured)

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,32 +57,25 @@ class ProbeProgress:
         self._quarters[part] = max(quarter, self._quarters[part])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where parts are measured.
+def measure_all(
+    config: ProbeConfig, parts: "Sequence[Part]", *, ray_address: str | None, num_workers: int | None
+) -> "list[Measured]":
+    """Measures every part; in this process where there is one, or one worker.
 
-    Attributes:
+    Args:
         ray_address: of a cluster; None for this machine.
         num_workers: parts side by side; None for as many as there are GPUs, or CPUs.
-    """
-
-    ray_address: str | None
-    num_workers: int | None
-
-
-def measure_all(config: ProbeConfig, parts: "Sequence[Part]", place: Place) -> "list[Measured]":
-    """Measures every part; in this process where there is one, or one worker.
 
     Raises:
         UserError: when a part meets a user's mistake, or there is no cluster at the address.
     """
     from trainer.probes.probe import measure
 
-    address = own_address(place.ray_address)
+    address = own_address(ray_address)
     num_cpus = os.cpu_count() or 1
     with ProbeProgress([" - ".join(part.labels) for part in parts]) as progress:
-        if address is not None or min(len(parts), num_cpus, place.num_workers or num_cpus) > 1:
-            return _through_ray(config, parts, address, place.num_workers, progress)
+        if address is not None or min(len(parts), num_cpus, num_workers or num_cpus) > 1:
+            return _through_ray(config, parts, address, num_workers, progress)
         return [measure(config, part, partial(progress.tell, number)) for number, part in enumerate(parts)]
 
 

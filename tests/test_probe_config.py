@@ -353,7 +353,7 @@ def test_recorded_settings_are_those_that_play_a_part(kind: str) -> None:
     }
     assert settings["kind"] == kind and settings["models"] == BOTH and settings["max_length"] == 60
     assert settings["mapping"] == "random" and settings["split"] == ("train" if kind == "gradients" else "valid")
-    assert settings.get("num_examples") == {"gradients": None, "isometry": 16}.get(kind, 100)
+    assert settings.get("num_examples") == {"gradients": None, "isometry": 10}.get(kind, 100)
 
 
 def test_settings_of_a_texts_mapping_are_recorded_where_they_play_a_part() -> None:

@@ -24,7 +24,7 @@ KINDS = {
 OF_PAIRS = ("pwcca", "attention")  # these compare two models; the others look into one
 SCRATCH = "scratch"  # in a list of models, alone or with a seed: scratch:1
 SPLITS = ("train", "valid", "test")
-NUM_EXAMPLES = {"isometry": 16}  # a Jacobian takes as long as hundreds of forward passes
+NUM_EXAMPLES = {"isometry": 10}  # a Jacobian takes as long as hundreds of forward passes
 IDLE = {  # settings that play a part in some kinds only
     "num_examples": ("pwcca", "attention", "isometry", "perturbation"),
     "num_batches": ("gradients",),
