@@ -112,11 +112,19 @@ def _train(
         speed = partial(rehearse, place, driver.points[left[0]], resources)
         patiently(lambda: print_estimate(cells, dataset, place.record, resources, speed), progress.say)
     if not gc.isenabled():
-        gc.freeze()
-        gc.set_threshold(100_000)  # Tune makes much that stays: to look through it often would take a tenth of its time
-        gc.enable()
+        collect_rarely()
     with progress, no_worker_left(resources):
         return driver.run()
+
+
+def collect_rarely() -> None:
+    """Looks for garbage seldom from now on, and not in what is there already.
+
+    Tune makes much that stays: to look through it often would take a tenth of its time.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000)
+    gc.enable()
 
 
 def check_place(options: SweepOptions, spec: SweepSpec) -> Storage | None:

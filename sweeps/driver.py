@@ -71,7 +71,8 @@ class Driver:
 
     def left(self) -> list[str]:
         """The cells that are neither done nor given up, in the order of the grid."""
-        return [key for key in self.points if key not in self.done | self.given_up]
+        settled = self.done | self.given_up
+        return [key for key in self.points if key not in settled]
 
     def run(self) -> set[str]:
         """Runs what is missing, until every cell is done or given up; returns the keys of those done by others."""

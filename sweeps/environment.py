@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # Ray reads its settings from the environment when it is imported, so they are set before.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # one machine: Ray's servers listen on 127.0.0.1 alone
@@ -46,12 +47,21 @@ def only_needed_processes() -> Iterator[None]:
     """Inside the block ``ray.init`` starts a node without the processes of ``NEEDLESS``, for which it has no option."""
     from ray._private.node import Node
 
-    names = [name for name in NEEDLESS if hasattr(Node, name)]
-    before = {name: getattr(Node, name) for name in names}
-    for name in names:
-        setattr(Node, name, lambda *arguments, **options: None)
+    def nothing(*arguments: Any, **options: Any) -> None:
+        pass
+
+    with replaced(Node, {name: nothing for name in NEEDLESS if hasattr(Node, name)}):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, methods: Mapping[str, Any]) -> Iterator[None]:
+    """Inside the block a class or an object has these methods instead of its own."""
+    before = {name: getattr(owner, name) for name in methods}
+    for name, method in methods.items():
+        setattr(owner, name, method)
     try:
         yield
     finally:
         for name, method in before.items():
-            setattr(Node, name, method)
+            setattr(owner, name, method)

@@ -86,7 +86,7 @@ class SweepProgress:
 
     def trial_finished(self, point: dict[str, Any], result: dict[str, Any]) -> None:
         """A trial ended by itself, diverged or not; or it was not to be had here, which is nothing to tell."""
-        self.trial_interrupted(point)
+        name = self._ended(point)
         if result["outcome"] not in ("finished", "diverged"):
             return
         self.done += 1
@@ -96,23 +96,28 @@ class SweepProgress:
         else:
             self._consider(result["score"])
             said = f"valid {result['score']:.4f}, test {result['test_score']:.4f}"
-        self._line(point, f"{said}, {result['epoch']} epochs, {duration(result['time_total_s'])}")
+        self._line(name, f"{said}, {result['epoch']} epochs, {duration(result['time_total_s'])}")
 
     def trial_failed(self, point: dict[str, Any], reason: str) -> None:
         """A trial ended with an error, for good."""
-        self.trial_interrupted(point)
+        name = self._ended(point)
         self.failed += 1
-        self._line(point, f"FAILED: {reason}")
+        self._line(name, f"FAILED: {reason}")
 
     def trial_recovers(self, point: dict[str, Any], reason: str) -> None:
         """A trial's process failed or died; the trial goes on in another."""
-        self.trial_interrupted(point)
-        self.say(f"{self._name(point)}: taken up again ({reason})")
+        self.say(f"{self._ended(point)}: taken up again ({reason})")
 
     def trial_interrupted(self, point: dict[str, Any]) -> None:
         """A trial no longer runs."""
-        self._running.discard(self._name(point))  # one that died while it was starting is not in there
+        self._ended(point)
+
+    def _ended(self, point: dict[str, Any]) -> str:
+        """Takes a trial from those that run; returns its name."""
+        name = self._name(point)
+        self._running.discard(name)  # one that died while it was starting is not in there
         self._refresh()
+        return name
 
     def _consider(self, score: float) -> None:
         if math.isfinite(score):  # a diverged trial reports -inf
@@ -131,9 +136,9 @@ class SweepProgress:
     def _refresh(self) -> None:
         self._bar.update(self._task, completed=self.settled, description=self._summary())
 
-    def _line(self, point: dict[str, Any], said: str) -> None:
+    def _line(self, name: str, said: str) -> None:
         self._refresh()
-        line = f"[{self.settled}/{self.num_cells}] {self._name(point)}: {said}"
+        line = f"[{self.settled}/{self.num_cells}] {name}: {said}"
         if self.console.is_terminal:
             self.console.print(line, markup=False)
         else:  # without what rich does for a terminal, which takes a millisecond

@@ -1,15 +1,15 @@
 """Runs cells as Ray Tune trials.
 
-Optuna holds the cells as points enqueued through OptunaSearch: every cell runs exactly once, in our order, and asking
-costs the same for the last cell as for the first. Its GridSampler searches the whole grid at each ask (over 200 ms at
-3,000 cells), repeats cells beyond the grid's size, and can lay out full products only.
+Optuna holds the cells as enqueued points, one for each trial that Tune asks for: every cell runs exactly once, in our
+order. Its GridSampler searches the whole grid at each ask (over 200 ms at 3,000 cells), repeats cells beyond the grid's
+size, and can lay out full products only. Nothing here looks through all cells at each trial, so that the time that a
+trial takes the driver does not grow with the grid.
 
 Tune's own record of what ran is not used: it is gone with its driver. What has been done stands in the tracking store.
 """
 
 import logging
 import math
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,14 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from ray import tune
-from ray.tune import registry
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.cluster import Resources
+from sweeps.lean_tune import lean_tune
 from sweeps.progress import SweepProgress
 from sweeps.provenance import without_secrets
 from sweeps.worker import FAILED, MAX_RETRIES, SCORE
@@ -62,20 +65,16 @@ def run_cells(
         resources: what each trial takes.
         progress: told as trials start, report, end and fail; a failed trial does not stop the others.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search = OptunaSearch(
-        {name: axis([*dict.fromkeys(point[name] for point in points)]) for name in points[0]},
-        points_to_evaluate=[dict(point) for point in points],
-        metric=SCORE,
-        mode="max",
-        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is an enqueued point
-    )
     _prepare_workers(resources)
-    callback = ProgressCallback(progress)
-    with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune(), _asked_once():
+    num_waiting = 0 if resources.is_shared_machine else resources.num_side_by_side
+    limiter = ConcurrencyLimiter(GridSearch(points), resources.num_side_by_side + num_waiting)
+    callback = ProgressCallback(progress, limiter, num_waiting)
+    with tempfile.TemporaryDirectory(prefix="polymath-ray-") as storage, _quiet_tune(), lean_tune():
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus}),
-            tune_config=tune.TuneConfig(search_alg=search, num_samples=len(points), reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=limiter, scheduler=InOrder(), num_samples=len(points), reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 storage_path=storage,
                 verbose=0,
@@ -88,9 +87,7 @@ def run_cells(
 
 
 def _prepare_workers(resources: Resources) -> None:
-    """Says how many workers Tune may start at once, and what of this process's environment it sends to them."""
-    # Tune starts one worker at a time for a searcher; with short trials a second one would never come up.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.num_side_by_side)
+    """Says what of this process's environment Tune sends to its workers."""
     # Tune would copy the cloud's keys into what Ray's dashboard and logs show; workers find their own.
     class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
     if resources.is_shared_machine:
@@ -111,26 +108,6 @@ def axis(values: Sequence[Any]) -> BaseDistribution:
     if all(type(value) is float and math.isfinite(value) for value in values):
         return FloatDistribution(min(values), max(values))
     return CategoricalDistribution(values)
-
-
-@contextmanager
-def _asked_once() -> Iterator[None]:
-    """Inside the block Tune asks Ray once for a trainable's class, not five times a trial."""
-    trainables: Any = registry._global_registry
-    known: dict[tuple[str, str], Any] = {}
-    get, contains = trainables.get, trainables.contains
-
-    def get_once(category: str, name: str) -> Any:
-        if (category, name) not in known:
-            known[category, name] = get(category, name)
-        return known[category, name]
-
-    trainables.get = get_once
-    trainables.contains = lambda category, name: (category, name) in known or contains(category, name)
-    try:
-        yield
-    finally:
-        trainables.get, trainables.contains = get, contains
 
 
 @contextmanager
@@ -156,11 +133,64 @@ def error_line(text: str) -> str:
     return str(named[-1]) if named else text.strip().splitlines()[-1]
 
 
-class ProgressCallback(tune.Callback):
-    """Tune's callback interface onto a SweepProgress; keeps what became of the cells."""
+class GridSearch(OptunaSearch):
+    """The cells as an Optuna study, which is told of a cell as Tune asks for one: each ask looks through all that wait.
 
-    def __init__(self, progress: SweepProgress) -> None:
-        self.progress = progress
+    Args:
+        points: the cells' places on the axes.
+    """
+
+    def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = optuna.storages.InMemoryStorage()
+        super().__init__(
+            {name: axis([*dict.fromkeys(point[name] for point in points)]) for name in points[0]},
+            metric=SCORE,
+            mode="max",
+            sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every trial is an enqueued point
+            study_name="cells",
+            storage=storage,
+        )
+        self.study = optuna.load_study(study_name="cells", storage=storage)
+        self.points = iter(points)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next point."""
+        self.study.enqueue_trial(dict(next(self.points)))
+        return super().suggest(trial_id)
+
+
+class InOrder(FIFOScheduler):
+    """Leaves it to Tune which trial starts, but for one whose worker died: that takes the next worker that is free.
+
+    FIFOScheduler looks through all trials at every event. It also gives the free worker to a trial whose own is about
+    to start, or waits for room, and calls that one off.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted: list[Trial] = []
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Notes a trial, which is pending by the next event if it is to go on."""
+        self.interrupted.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The trial that is to start before all others."""
+        self.interrupted = [trial for trial in self.interrupted if trial.status == Trial.PENDING]
+        return self.interrupted[0] if self.interrupted else None
+
+
+class ProgressCallback(tune.Callback):
+    """Tune's callback interface onto a SweepProgress; keeps what became of the cells.
+
+    Args:
+        limiter: says how many trials there may be that have not ended.
+        num_waiting: how many of them may wait for room, so that workers start where machines join a cluster.
+    """
+
+    def __init__(self, progress: SweepProgress, limiter: ConcurrencyLimiter, num_waiting: int) -> None:
+        self.progress, self.limiter, self.num_waiting = progress, limiter, num_waiting
         self.ended: list[Ended] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -168,6 +198,9 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.progress.trial_started(trial.config)
+        if self.num_waiting:
+            room = self.progress.running + self.num_waiting
+            self.limiter.set_max_concurrency(max(self.limiter.max_concurrent, room))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

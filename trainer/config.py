@@ -1,7 +1,7 @@
 """What a trial is (TrialConfig) and what came out of it (TrialResult)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainer.commandline import setting
@@ -215,7 +215,7 @@ class TrialConfig(Subject):
             idle.add("keep_special_tokens")
         if self.max_length == self.definition.max_length:
             idle.add("max_length")
-        return {name: value for name, value in asdict(self).items() if name not in idle}
+        return {name: value for name, value in vars(self).items() if name not in idle}
 
 
 def epochs_per_evaluation(config: TrialConfig, num_train: int, num_valid: int) -> int:

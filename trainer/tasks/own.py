@@ -7,6 +7,7 @@ whether the labels are classes or numbers, is found in the file.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,7 @@ class Own(Task):
             raise DataError(path, None, f"{kind} has classes; leave labels=numbers out, or give a CSV file")
 
 
+@cache
 def own_task(path: str, *, separator: str | None = None, labels: str = "auto") -> Own:
     """The task of a user's own file or folder, which need not be on this machine yet.
 
