@@ -15,8 +15,6 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are recorded in MLflow, not in files beside it
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the sweep instead of asking for a second one
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the record of what ran is the tracking store, not Tune's
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}  # seconds of knocking at a cluster that does not let us in
 # Of no use to a sweep: dashboard, autoscaler, workers' output at the driver; a second of processor time each.

@@ -19,10 +19,16 @@ def cell_keys(options: SweepOptions, spec: SweepSpec, dataset: Dataset, tracking
     """
     asked = {BY_TRAIN: options.select_by == BY_TRAIN, "model": options.save_model}
     more = [name for name, is_asked in asked.items() if is_asked]
+    distinct = {_weights(config): config for config in spec.cells.values()}
+    digests = {weights: model_digest(config, tracking_uri) for weights, config in distinct.items()}
     return {
-        key: ledger_key(config, dataset.digest, model_digest(config, tracking_uri), more)
-        for key, config in spec.cells.items()
+        key: ledger_key(config, dataset.digest, digests[_weights(config)], more) for key, config in spec.cells.items()
     }
+
+
+def _weights(config: TrialConfig) -> tuple[str | int | None, ...]:
+    """Where a trial's weights come from."""
+    return config.model, config.init, config.checkpoint, config.checkpoint_step
 
 
 def model_digest(config: TrialConfig, tracking_uri: str) -> str:

@@ -19,7 +19,7 @@ def lean_tune() -> Iterator[None]:
     """Inside the block Tune does less for each trial."""
     with (
         replaced(registry._global_registry, _asked_once(registry._global_registry)),
-        replaced(TuneController, {"checkpoint": _checkpoint_unless_at_the_end(TuneController.checkpoint)}),
+        replaced(TuneController, {"checkpoint": _checkpoint_once(TuneController.checkpoint)}),
         replaced(Trial, {"set_ray_actor": _set_ray_actor}),
     ):
         yield
@@ -38,14 +38,16 @@ def _asked_once(trainables: Any) -> dict[str, Any]:
     return {"get": get_once, "contains": lambda category, name: (category, name) in known or contains(category, name)}
 
 
-def _checkpoint_unless_at_the_end(checkpoint: Any) -> Any:
-    """A controller's method: it does not write down all trials when the last one has ended."""
+def _checkpoint_once(checkpoint: Any) -> Any:
+    """A controller's method: its file must be there at the end, but what happened is in the tracking store."""
+    done: list[bool] = []
 
-    def checkpoint_unless_forced(self: TuneController, force: bool = False, wait: bool = False) -> None:
-        if not force:
-            checkpoint(self)
+    def checkpoint_once(self: TuneController, force: bool = False, wait: bool = False) -> None:
+        if not done:
+            checkpoint(self, force=True, wait=True)
+            done.append(True)
 
-    return checkpoint_unless_forced
+    return checkpoint_once
 
 
 def _set_ray_actor(trial: Any, worker: Any) -> None:
