@@ -73,6 +73,7 @@ def test_what_is_done_is_not_done_again(
 
 KILLED_AT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 from sweeps import pretrain_worker
 keep = pretrain_worker._keep
 def keep_and_go_on(store, run_id, pretraining, *rest):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,16 @@ class Noting(tune.Trainable):
 
 
 class Dying(Noting):
-    """The first time that the first cell runs, its process dies."""
+    """The first time that the first cell runs, its process dies; no other trial ends before that is noticed."""
 
     def step(self) -> dict[str, Any]:
         died = self.folder / "died"
         if self.seed == 0 and not died.exists():
             died.touch()
             os._exit(1)
-        return super().step()
+        result = super().step()
+        wait_until((self.folder / "noticed").exists)
+        return result
 
 
 class Meeting(Noting):
@@ -60,11 +63,28 @@ class Meeting(Noting):
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        for _ in range(1200):
-            if len(set(processes(self.folder))) == 2:
-                return result
-            time.sleep(0.05)
-        raise RuntimeError("no second process in a minute")
+        wait_until(lambda: len(set(processes(self.folder))) == 2)
+        return result
+
+
+class Noticing(SweepProgress):
+    """Tells the trials when one is taken up again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(NUM_CELLS, str, Console(quiet=True))
+        self.folder = folder
+
+    def trial_recovers(self, point: dict[str, Any], reason: str) -> None:
+        super().trial_recovers(point, reason)
+        (self.folder / "noticed").touch()
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if is_so():
+            return
+        time.sleep(0.05)
+    raise RuntimeError("not so in a minute")
 
 
 def notes(folder: Path) -> list[list[str]]:
@@ -80,7 +100,7 @@ def processes(folder: Path) -> list[str]:
 
 
 def run(trainable: type[Noting], folder: Path, resources: Resources) -> SweepProgress:
-    progress = SweepProgress(NUM_CELLS, str, Console(quiet=True))
+    progress = Noticing(folder)
     points = [{"seed": seed} for seed in range(NUM_CELLS)]
     run_cells(points, tune.with_parameters(trainable, folder=folder), resources, progress)
     return progress
@@ -112,7 +132,7 @@ def test_a_trial_whose_worker_died_goes_on_before_others_begin(tmp_path: Path) -
     progress = run(Dying, tmp_path, two)
     order = seeds(tmp_path)
     assert sorted(order) == [*range(NUM_CELLS)] and progress.done == NUM_CELLS
-    assert order.index(0) < NUM_CELLS // 2
+    assert order.index(0) < 6, "one worker is left for at most a few trials"
 
 
 def test_tune_is_as_it_was_after_a_sweep(tmp_path: Path) -> None:
