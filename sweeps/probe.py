@@ -74,7 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     with closing(store, record.run_id):
         with answering(uri), impatient():
             describe_probe(store, record.run_id, config, dataset, inputs.max_length)
-        print(f"{config.kind} of {len(models)} models on {config.num_drawn} examples of {config.task}, {config.split}")
+        models_said = f"{len(models)} model{'s' * (len(models) > 1)}"
+        print(f"{config.kind} of {models_said} on {config.num_drawn} examples of {config.task}, {config.split}")
         print(f"recorded in run {record.run_id} of {shown(uri)}", flush=True)
         from trainer.probes.probe import parts_of
 
