@@ -6,8 +6,8 @@ Sweeps of 10 to 10,000 cells run on this machine, each with a new SQLite store; 
 records a loss, its scores and artifacts, and ends. Overhead is how long a trial holds its worker. The driver's time is
 the processor time of its whole process, from the opening of the sweep to its end. The peer does the same with Tune's
 function trainable, Optuna's GridSampler and setup_mlflow, as benchmarks.peer does, where that is to be waited for. The
-floor is our own schedule, of Tune and Optuna, with trials that do and record nothing at all; processor time is dearer
-where workers use all cores, so that the rest is not all ours.
+floor is our own schedule, of Tune and Optuna, with trials that do and record nothing at all. With pauses between events
+the same work takes more processor time, so that what is above the floor is not all ours.
 """
 
 import gc
